@@ -1,0 +1,403 @@
+"""`Job`: one call of a function, before it is submitted and afterwards."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Coroutine, Generator, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any, Generic, Literal, TypeVar, cast, overload
+
+from gigq import payload
+from gigq.awaiting import Awaiter
+from gigq.context import is_in_job
+from gigq.errors import (
+    AlreadySubmitted,
+    ConfigurationError,
+    JobCancelled,
+    JobFailed,
+    JobTimedOut,
+    NotSubmitted,
+    TaskNotFound,
+    WaitingInTask,
+)
+from gigq.ids import new_id
+from gigq.options import Options, check_max_attempts, check_priority, check_queue, check_text, check_timeout
+from gigq.reasons import why_pending
+from gigq.retry import RetryPolicy
+from gigq.states import JobState
+from gigq.storage import open_storage
+from gigq.storage.base import BY_VALUE, ExecutionRow, JobRow, Storage, When
+from gigq.waiting import wait_until_ended
+
+R_co = TypeVar("R_co", covariant=True)
+S = TypeVar("S")
+
+WhenName = Literal["success", "failure", "always"]
+
+
+class JobMaker(Generic[R_co]):
+    """What `Job(function=…)` and `then` know of a task: its name, its options, and how it makes a job."""
+
+    name: str
+
+    @property
+    def call_options(self) -> Options:
+        """The options of calls made through this task."""
+        raise NotImplementedError
+
+    @property
+    def parameter_names(self) -> Sequence[str]:
+        """The names of the positional parameters."""
+        raise NotImplementedError
+
+    def make_job(self, args: tuple[Any, ...], params: dict[str, Any]) -> Job[R_co]:
+        """Return a job of this task that is not submitted."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True, slots=True)
+class Binding:
+    """The database that a job is in, and what a handle needs beside it."""
+
+    storage: Storage
+    tasks: Mapping[str, Any] = field(default_factory=dict)
+    awaiter: Awaiter = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "awaiter", Awaiter(self.storage))
+
+
+class Job(Generic[R_co]):
+    """One call of a function, with its arguments and how it is to be run.
+
+    A new job is a definition: it can be changed until it is submitted, and then it is a handle on the stored job.
+    `state`, `error` and what follows ask the database each time.
+
+    Args:
+        name: what people call it; by default the function's name.
+        function: a task, or any callable, which then travels with the job.
+        params: keyword arguments.
+        args: positional arguments.
+        priority: jobs with a higher one are claimed first; by default the task's, else 0.
+        dependencies: jobs (or ids of stored ones) that must complete before this one runs.
+        max_attempts: how often it may be tried; by default the task's, else 3.
+        timeout: seconds or timedelta that one attempt may take; by default the task's, else no limit.
+        description: for people.
+        queue: the named lane that it waits in; by default the task's, else "default".
+
+    Raises:
+        ConfigurationError: an option has a wrong value.
+    """
+
+    def __init__(
+        self,
+        name: str | None = None,
+        function: Callable[..., Any] | JobMaker[R_co] | None = None,
+        params: Mapping[str, Any] | None = None,
+        *,
+        args: Iterable[Any] = (),
+        priority: int | None = None,
+        dependencies: Iterable[Job[Any] | str] = (),
+        max_attempts: int | None = None,
+        timeout: float | timedelta | None = None,
+        description: str | None = None,
+        queue: str | None = None,
+    ) -> None:
+        if not callable(function) and not isinstance(function, JobMaker):
+            raise ConfigurationError(f"function must be a task or a callable, got {function!r}")
+        options = function.call_options if isinstance(function, JobMaker) else _PLAIN_OPTIONS
+        self.id: str = new_id()
+        self.name: str = function_name(function) if name is None else check_text("name", name)
+        self.priority: int = options.priority if priority is None else check_priority(priority)
+        self.max_attempts: int = options.max_attempts if max_attempts is None else check_max_attempts(max_attempts)
+        self.timeout: float | None = options.timeout if timeout is None else check_timeout(timeout)
+        self.description: str = options.description if description is None else check_text("description", description)
+        self.queue: str = options.queue if queue is None else check_queue(queue)
+        self._function: Any = function
+        self._args: tuple[Any, ...] = tuple(args)
+        self._params: dict[str, Any] = dict(params) if params else {}
+        self._policy: RetryPolicy | None = options.policy if options.own_policy else None
+        self._delay: float | None = options.delay
+        self._run_at: float | None = options.run_at
+        self._parents: list[tuple[Job[Any] | str, When]] = []
+        self._workflow: tuple[str, str] | None = None  # name, id
+        self._binding: Binding | None = None
+        self._url: str | None = None
+        for dependency in dependencies:
+            self.depend_on(dependency)
+
+    @classmethod
+    def stored(cls, row: JobRow, binding: Binding) -> Job[Any]:
+        """Return a handle on a stored job. Nothing is unpickled until `function`, `args` or `params` are asked for."""
+        job: Job[Any] = cls.__new__(cls)
+        job.id = row.id
+        job.name = row.name
+        job.priority = row.priority
+        job.max_attempts = row.max_attempts
+        job.timeout = row.timeout
+        job.description = row.description
+        job.queue = row.queue
+        job._binding = binding
+        job._url = binding.storage.url
+        job._workflow = None if row.workflow is None or row.workflow_id is None else (row.workflow, row.workflow_id)
+        return job
+
+    def __repr__(self) -> str:
+        where = "not submitted" if self._binding is None else self.state
+        return f"<Job {self.name} {self.id} {where}>"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Job) and self.id == other.id
+
+    def __hash__(self) -> int:
+        return hash(self.id)
+
+    # -- definition
+
+    @property
+    def function(self) -> Any:
+        """The task or callable that runs.
+
+        Raises:
+            TaskNotFound: the stored job names a task that this program has not registered.
+            PayloadError: the stored function cannot be unpickled here.
+        """
+        return self._definition()[0]
+
+    @property
+    def args(self) -> tuple[Any, ...]:
+        """The positional arguments. On a stored job this unpickles them."""
+        return self._definition()[1]
+
+    @property
+    def params(self) -> dict[str, Any]:
+        """The keyword arguments. On a stored job this unpickles them."""
+        return self._definition()[2]
+
+    def _definition(self) -> tuple[Any, tuple[Any, ...], dict[str, Any]]:
+        if not hasattr(self, "_function"):
+            storage = self._bound().storage
+            task_name = storage.get(self.id).task
+            stored = payload.loads(storage.arguments(self.id), storage.result)
+            if task_name == BY_VALUE:
+                self._function, self._args, self._params = stored
+            else:
+                task = self._bound().tasks.get(task_name)
+                if task is None:
+                    raise TaskNotFound(
+                        f"job {self.id} runs task {task_name!r}, which is not registered here: "
+                        "get the job through the app that has the task, such as app.queue.get(id)"
+                    )
+                self._function, (self._args, self._params) = task, stored
+        return self._function, self._args, self._params
+
+    @property
+    def dependencies(self) -> list[str]:
+        """The ids of the jobs that this one depends on, those whose outputs are in its arguments included."""
+        if self._binding is not None:
+            return [row.id for row, _ in self._binding.storage.parents(self.id)]
+        ids = [parent if isinstance(parent, str) else parent.id for parent, _ in self._parents]
+        ids += [output.job.id for output in payload.dumps((self._function, self._args, self._params)).outputs]
+        return list(dict.fromkeys(ids))
+
+    def depend_on(self, dependency: Job[Any] | str, *, when: WhenName = "success") -> None:
+        """Let this job run only after `dependency` (a job, or the id of a stored one) has ended as `when` says.
+
+        Raises:
+            AlreadySubmitted: this job is stored already.
+        """
+        if self._binding is not None:
+            raise AlreadySubmitted(f"{self!r} is submitted: its dependencies cannot change any more")
+        if not isinstance(dependency, Job | str):
+            raise ConfigurationError(f"a dependency must be a Job or a job's id, got {dependency!r}")
+        if not isinstance(when, str) or when not in tuple(When):
+            raise ConfigurationError(f"when must be success, failure or always, got {when!r}")
+        self._parents.append((dependency, When(when)))
+
+    @property
+    def output(self) -> R_co:
+        """The result that this job will have, to be put anywhere into the arguments of another job.
+
+        It stands for a value that does not exist yet, and is typed as that value.
+        """
+        return cast("R_co", payload.Output(self))
+
+    @overload
+    def then(self, function: JobMaker[S], /, *args: Any, when: WhenName = ..., **params: Any) -> Job[S]: ...
+    @overload
+    def then(
+        self, function: Callable[..., Coroutine[Any, Any, S]], /, *args: Any, when: WhenName = ..., **params: Any
+    ) -> Job[S]: ...
+    @overload
+    def then(self, function: Callable[..., S], /, *args: Any, when: WhenName = ..., **params: Any) -> Job[S]: ...
+    def then(self, function: Any, /, *args: Any, when: WhenName = "success", **params: Any) -> Job[Any]:
+        """Return a job that runs after this one and is given its result as first argument.
+
+        If this job is submitted, the new one is submitted at once, also when this one has ended already; else it is
+        submitted together with this one. With `when="failure"` (failed or timed out) or `when="always"` (any end) it
+        is given the ended job itself.
+        """
+        first = self.output if when == "success" else self
+        job: Job[Any]
+        if isinstance(function, JobMaker):
+            job = function.make_job((first, *args), params)
+        else:
+            job = Job(function=function, args=(first, *args), params=params)
+        job.depend_on(self, when=when)
+        if self._binding is not None:
+            from gigq.submission import submit  # it builds on Job
+
+            submit(self._binding, [job])
+        return job
+
+    # -- handle
+
+    def _bound(self) -> Binding:
+        if self._binding is None:
+            raise NotSubmitted(f"{self!r}: submit it first, with app.submit(job) or queue.submit(job)")
+        return self._binding
+
+    @property
+    def state(self) -> JobState:
+        """The state that the job is in now.
+
+        Raises:
+            NotSubmitted: it is not in a database yet.
+            JobNotFound: it was pruned.
+        """
+        return self._row().state
+
+    def _row(self) -> JobRow:
+        return self._bound().storage.get(self.id)
+
+    @property
+    def attempts(self) -> int:
+        """How many attempts have begun."""
+        return self._row().attempts
+
+    @property
+    def error(self) -> str | None:
+        """Why the job, or its last attempt, ended badly, in one line; None if it did not."""
+        return self._row().error
+
+    @property
+    def progress(self) -> tuple[float, str] | None:
+        """How far the running job says it is: a fraction from 0 to 1 and a message."""
+        row = self._row()
+        return None if row.progress is None else (row.progress, row.progress_message or "")
+
+    @property
+    def workflow(self) -> str | None:
+        """The name of the workflow that the job belongs to."""
+        return None if self._workflow is None else self._workflow[0]
+
+    @property
+    def waiting_for(self) -> str | None:
+        """What a pending job waits for, in one line; None if it is not pending."""
+        return why_pending(self._bound().storage, self._row())
+
+    @property
+    def executions(self) -> list[ExecutionRow]:
+        """The attempts that have ended, in order."""
+        return self._bound().storage.executions(self.id)
+
+    def cancel(self, reason: str = "cancelled by a person") -> JobState:
+        """Cancel the job; return its state: CANCELLED, RUNNING while its worker stops it, or how it had ended."""
+        return self._bound().storage.cancel(self.id, reason)
+
+    def retry(self) -> None:
+        """Run the job again, although it ended badly; what fell with it comes back too.
+
+        Raises:
+            IllegalTransition: it has not failed, timed out or been cancelled.
+        """
+        self._bound().storage.retry(self.id)
+
+    def wait(self, timeout: float | timedelta | None = None, *, within_task: bool = False) -> JobState:
+        """Block until the job has ended, at most `timeout` seconds, and return how.
+
+        Args:
+            timeout: seconds or timedelta; None waits as long as it takes.
+            within_task: allow this inside a task. It then holds a slot of its worker that the job may need itself.
+
+        Raises:
+            TimeoutError: the job has not ended yet.
+            WaitingInTask: the calling code is a task.
+        """
+        storage = self._bound().storage
+        if is_in_job() and not within_task:
+            raise WaitingInTask(_WAITING_IN_TASK)
+        return wait_until_ended(storage, self.id, timeout)
+
+    def get(self, timeout: float | timedelta | None = None, *, within_task: bool = False) -> R_co:
+        """Block until the job has ended, at most `timeout` seconds, and return its result.
+
+        Raises:
+            JobFailed, JobTimedOut, JobCancelled: it ended so.
+            TimeoutError: it has not ended yet.
+            WaitingInTask: the calling code is a task; `within_task=True` allows it, see `wait`.
+        """
+        return self._result(self.wait(timeout, within_task=within_task))
+
+    def __await__(self) -> Generator[Any, None, R_co]:
+        """Wait without blocking the event loop, and return what `get` returns."""
+        return self._get_async().__await__()
+
+    async def _get_async(self) -> R_co:
+        awaiter = self._bound().awaiter
+        if is_in_job():
+            raise WaitingInTask(_WAITING_IN_TASK)
+        state = await awaiter.ended(self.id)
+        return cast("R_co", await awaiter.call(self._result, state))
+
+    def _result(self, state: JobState) -> R_co:
+        storage = self._bound().storage
+        if state is JobState.COMPLETED:
+            data = storage.result(self.id)
+            return cast("R_co", None if data is None else payload.loads(data, storage.result))
+        if state is JobState.FAILED:
+            failures = [e.error for e in storage.executions(self.id) if e.error]
+            if failures:
+                raise JobFailed(self.id, self.name, *payload.Failure.from_json(failures[-1]))
+            raise JobFailed(self.id, self.name, self.error or "unknown", "", "")
+        if state is JobState.TIMEOUT:
+            raise JobTimedOut(self.id, self.name, f"timed out: {self.error}")
+        raise JobCancelled(self.id, self.name, f"was cancelled: {self.error or 'no reason given'}")
+
+    def bind(self, binding: Binding) -> None:
+        """Make this definition a handle; `gigq.submission` calls it once the job is stored."""
+        self._binding = binding
+        self._url = binding.storage.url
+
+    def __reduce__(self) -> tuple[Callable[[str, str], Job[Any]], tuple[str, str]]:
+        """Travel as (database, id): a job that is given to a task arrives there as a handle."""
+        if self._url is None:
+            raise NotSubmitted(f"{self!r} must be submitted before it can be pickled; to pass its result use .output")
+        return _restore, (self._url, self.id)
+
+
+_PLAIN_OPTIONS = Options()
+_WAITING_IN_TASK = (
+    "a task must not wait for another job: it would hold a slot of the worker that the job may need; "
+    "use job.then(…) or put job.output into the arguments, or allow it with get(within_task=True)"
+)
+
+
+def function_name(function: Any) -> str:
+    """Return a name for people: the task's, the function's, or that of what a partial or an object stands for."""
+    while isinstance(function, functools.partial):
+        function = function.func
+    if isinstance(function, JobMaker):
+        return function.name
+    return getattr(function, "__qualname__", None) or type(function).__qualname__
+
+
+@functools.lru_cache(maxsize=16)
+def _binding_for(url: str) -> Binding:
+    return Binding(open_storage(url))
+
+
+def _restore(url: str, job_id: str) -> Job[Any]:
+    binding = _binding_for(url)
+    return Job.stored(binding.storage.get(job_id), binding)

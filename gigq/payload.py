@@ -1,0 +1,178 @@
+"""Arguments and results as bytes, and failures as text.
+
+Pickled by cloudpickle, so that lambdas, closures and functions of `__main__` travel to other processes. Arguments of
+plain builtin types take the C pickler of the standard library instead, which writes the same format ten times faster.
+
+A `job.output` placed anywhere in arguments is found while pickling and becomes a call that fetches the real value
+while unpickling. (Rejected: the pickler's `persistent_id`. It calls Python once for every object that is pickled, so a
+list of a million numbers takes 20 times as long; `reducer_override` is called for the rest only.)
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import pickle
+from collections.abc import Callable
+from contextvars import ContextVar
+from itertools import islice
+from typing import Any, Final, NamedTuple
+
+import cloudpickle
+
+from gigq.errors import PayloadError
+
+PROTOCOL: Final = 5
+TRACEBACK_CHARS: Final = 20_000  # the end of a traceback is where the error is; endless recursion prints a megabyte
+MESSAGE_CHARS: Final = 2_000
+
+_PLAIN: Final = frozenset({type(None), bool, int, float, complex, str, bytes})
+_PLAIN_ITEMS: Final = 64  # beyond this many items the check costs more than it saves
+
+ResultReader = Callable[[str], bytes | None]
+_read_result: ContextVar[ResultReader] = ContextVar("gigq_read_result")
+
+
+class Output:
+    """The future result of a job, to be put into the arguments of another one."""
+
+    __slots__ = ("job",)
+
+    def __init__(self, job: Any) -> None:
+        self.job = job
+
+    def __repr__(self) -> str:
+        return f"<output of {self.job.name} {self.job.id}>"
+
+
+class Pickled(NamedTuple):
+    """Bytes, and the outputs that were found inside."""
+
+    data: bytes
+    outputs: list[Output]
+
+
+def dumps(value: Any, *, what: str = "the arguments") -> Pickled:
+    """Return `value` as bytes, and the outputs in it.
+
+    Raises:
+        PayloadError: it cannot be pickled; the message names the part that cannot be where that is known.
+    """
+    if _is_plain(value):
+        return Pickled(pickle.dumps(value, PROTOCOL), [])
+    buffer = io.BytesIO()
+    pickler = _Pickler(buffer)
+    try:
+        pickler.dump(value)
+    except Exception as error:  # pickling runs code of any type: whatever it raises means "cannot be pickled"
+        raise PayloadError(
+            f"{what} must be picklable, got {_culprit(value)}: {type(error).__name__}: {error}"
+        ) from error
+    return Pickled(buffer.getvalue(), pickler.outputs)
+
+
+def loads(data: bytes, read_result: ResultReader) -> Any:
+    """Return the value that `dumps` wrote; `read_result` gives the bytes of a job's result. This may run any code.
+
+    Raises:
+        PayloadError: the bytes cannot be unpickled here, for example for want of a module.
+    """
+    token = _read_result.set(read_result)
+    try:
+        return pickle.loads(data)
+    except PayloadError:
+        raise
+    except Exception as error:  # unpickling runs code of any type: the cause is kept
+        raise PayloadError(f"stored data cannot be unpickled here: {type(error).__name__}: {error}") from error
+    finally:
+        _read_result.reset(token)
+
+
+class _Pickler(cloudpickle.Pickler):
+    def __init__(self, file: io.BytesIO) -> None:
+        super().__init__(file, protocol=PROTOCOL)
+        self.outputs: list[Output] = []
+
+    def reducer_override(self, obj: Any) -> Any:
+        if type(obj) is Output:
+            self.outputs.append(obj)
+            return _fetch, (obj.job.id,)
+        return super().reducer_override(obj)
+
+
+def _fetch(job_id: str) -> Any:
+    """Stand in the pickled arguments where an output was; unpickling calls it."""
+    read = _read_result.get(None)
+    if read is None:
+        raise PayloadError(f"the output of job {job_id} is only known where a worker runs the job that needs it")
+    data = read(job_id)
+    return None if data is None else loads(data, read)
+
+
+def _is_plain(value: Any, depth: int = 3) -> bool:
+    kind = type(value)
+    if kind in _PLAIN:
+        return True
+    if depth == 0 or kind not in (tuple, list, dict) or len(value) > _PLAIN_ITEMS:
+        return False
+    if kind is dict:
+        return all(type(key) in _PLAIN and _is_plain(item, depth - 1) for key, item in value.items())
+    for item in value:  # spelled out: a generator costs a microsecond for each job
+        if type(item) not in _PLAIN and not _is_plain(item, depth - 1):
+            return False
+    return True
+
+
+def _culprit(value: Any) -> str:
+    """Name the smallest part of arguments that cannot be pickled, by trying them one by one."""
+    label = "a value"
+    while True:
+        if isinstance(value, dict):
+            parts = [(f"item {key!r}", item) for key, item in islice(value.items(), _PLAIN_ITEMS)]
+        elif isinstance(value, tuple | list):
+            parts = [(f"item {index}", item) for index, item in enumerate(islice(value, _PLAIN_ITEMS))]
+        else:
+            parts = []
+        for name, part in parts:
+            try:
+                _Pickler(io.BytesIO()).dump(part)
+            except Exception:  # the same failure as in `dumps`: it is what is being looked for
+                label, value = f"{name}, a {type(part).__name__}", part
+                break
+        else:
+            return label
+
+
+class Failure(NamedTuple):
+    """Why an attempt failed, as text: an exception that does not unpickle can then hurt nobody."""
+
+    type: str
+    message: str
+    traceback: str
+
+    @classmethod
+    def of(cls, error: BaseException) -> Failure:
+        """Describe an exception, whatever its own methods do."""
+        import traceback  # costs import time that only failures need
+
+        try:
+            message = str(error)
+        except Exception as broken:  # a hostile __str__ must not hide the failure it belongs to
+            message = f"(its message cannot be shown: {type(broken).__name__})"
+        try:
+            text = "".join(traceback.format_exception(error))
+        except Exception as broken:  # the same for a hostile __repr__, __cause__ or __notes__
+            text = "".join(traceback.format_tb(error.__traceback__)) + f"(not shown: {type(broken).__name__})\n"
+        return cls(type(error).__name__, message[:MESSAGE_CHARS], text[-TRACEBACK_CHARS:])
+
+    def to_json(self) -> str:
+        """Return the failure as the text that rows keep."""
+        return json.dumps(self._asdict())
+
+    @classmethod
+    def from_json(cls, text: str) -> Failure:
+        """Return the failure that `to_json` wrote."""
+        return cls(**json.loads(text))
+
+    def __str__(self) -> str:
+        return f"{self.type}: {self.message}" if self.message else self.type

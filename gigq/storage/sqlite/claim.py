@@ -1,0 +1,88 @@
+"""Which jobs a worker gets next."""
+
+from __future__ import annotations
+
+import sqlite3
+from typing import Final
+
+from gigq.storage.base import INLINE_BYTES, Claimed, ClaimedJob, ClaimRequest
+from gigq.storage.sqlite.schema import READY, WAITS_FOR_TIME
+
+PROMOTED_AT_ONCE: Final = 1000  # a million jobs due at midnight must not hold the write lock for seconds
+LANES_AT_ONCE: Final = 400  # SQLite's compound SELECT has at most 500 terms
+
+_LANE = f"""
+SELECT * FROM (SELECT seq, priority FROM jobs WHERE {READY} AND queue = ? AND task = ?
+               ORDER BY priority DESC, seq LIMIT ?)
+"""
+_CLAIM = """
+UPDATE jobs SET state = 'RUNNING', worker = ?, claims = claims + 1, attempts = attempts + 1, claimed_at = ?,
+       progress = NULL, progress_message = NULL
+WHERE seq IN (SELECT seq FROM ({lanes}) ORDER BY priority DESC, seq LIMIT ?)
+RETURNING seq, id, name, task, queue, priority, claims, attempts, max_attempts, timeout, policy,
+          (SELECT CASE WHEN length(data) <= {inline} THEN data END FROM job_arguments WHERE job = jobs.seq)
+"""
+
+
+def claim(db: sqlite3.Connection, request: ClaimRequest, now: float) -> Claimed:
+    """Promote what is due, then take up to `limit` ready jobs: by priority, then by submission."""
+    promote(db, now)
+    jobs: list[ClaimedJob] = []
+    if request.limit > 0 and (lanes := ready_lanes(db, request)):
+        jobs = [ClaimedJob._make(row) for row in db.execute(*_statement(lanes, request, now))]
+        jobs.sort(key=lambda job: (-job.priority, job.seq))  # RETURNING gives no order
+    return Claimed(jobs, next_due_at(db))
+
+
+def promote(db: sqlite3.Connection, now: float) -> None:
+    """Make jobs ready whose time has come."""
+    db.execute(
+        f"""
+        UPDATE jobs SET due_at = NULL
+        WHERE seq IN (SELECT seq FROM jobs WHERE {WAITS_FOR_TIME} AND due_at <= ? ORDER BY due_at LIMIT ?)
+        """,
+        (now, PROMOTED_AT_ONCE),
+    )
+
+
+def next_due_at(db: sqlite3.Connection) -> float | None:
+    """Return when the next job that waits for its time is due."""
+    (due_at,) = db.execute(f"SELECT min(due_at) FROM jobs WHERE {WAITS_FOR_TIME}").fetchone()
+    return None if due_at is None else float(due_at)
+
+
+def ready_lanes(db: sqlite3.Connection, request: ClaimRequest) -> list[tuple[str, str]]:
+    """Return the (queue, task) pairs with a ready job that the worker serves.
+
+    Skips through the index from lane to lane, so the cost is the number of lanes, not of jobs. Jobs of tasks that the
+    worker does not know are never looked at.
+    """
+    tasks = frozenset(request.tasks)
+    queues = None if request.queues is None else frozenset(request.queues)
+    lanes: list[tuple[str, str]] = []
+    last = ("", "")
+    while lane := db.execute(
+        f"SELECT queue, task FROM jobs WHERE {READY} AND (queue, task) > (?, ?) ORDER BY queue, task LIMIT 1", last
+    ).fetchone():
+        if lane[1] in tasks and (queues is None or lane[0] in queues):
+            lanes.append(lane)
+        last = lane
+    if len(lanes) > LANES_AT_ONCE:
+        lanes = _foremost(db, lanes)
+    return lanes
+
+
+def _foremost(db: sqlite3.Connection, lanes: list[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Return the lanes whose first jobs come first, when there are more than one statement can name."""
+    heads = [
+        (*db.execute(f"SELECT -priority, seq FROM ({_LANE})", (*lane, 1)).fetchone(), lane) for lane in lanes
+    ]
+    return [lane for _, _, lane in sorted(heads)[:LANES_AT_ONCE]]
+
+
+def _statement(lanes: list[tuple[str, str]], request: ClaimRequest, now: float) -> tuple[str, list[object]]:
+    sql = _CLAIM.format(lanes=" UNION ALL ".join([_LANE] * len(lanes)), inline=INLINE_BYTES)
+    parameters: list[object] = [request.worker, now]
+    for queue, task in lanes:
+        parameters += (queue, task, request.limit)
+    return sql, [*parameters, request.limit]

@@ -1,0 +1,240 @@
+"""The end of attempts: outcomes, lost and released leases, cancelling and retrying.
+
+Every statement about an attempt matches (seq, claims, worker) and RUNNING, so that a worker whose lease was taken
+away changes nothing, however late it writes.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+from typing import Final
+
+from gigq.errors import IllegalTransition, JobNotFound
+from gigq.payload import Failure
+from gigq.states import Event, JobState, after
+from gigq.storage.base import End, Outcome, Rescued
+from gigq.storage.sqlite.dependants import bad_parent, put_back, revive, settle
+
+_LEASE: Final = "seq = ? AND claims = ? AND worker = ? AND state = 'RUNNING'"
+
+_EVENTS: Final = {
+    End.FAILED: Event.FAIL,
+    End.TIMED_OUT: Event.TIME_OUT,
+    End.LOST: Event.LOSE,
+    End.RELEASED: Event.RELEASE_LAST,
+    End.CANCELLED: Event.CANCEL,
+}
+"""What an end means when no attempt follows."""
+
+_EXECUTION_STATES: Final = {
+    End.COMPLETED: JobState.COMPLETED,
+    End.FAILED: JobState.FAILED,
+    End.TIMED_OUT: JobState.TIMEOUT,
+    End.LOST: JobState.FAILED,
+    End.RELEASED: JobState.CANCELLED,
+    End.CANCELLED: JobState.CANCELLED,
+}
+
+_COMPLETE = f"""
+UPDATE jobs SET state = 'COMPLETED', finished_at = ?, error = NULL, cancel_requested_at = NULL WHERE {_LEASE}
+"""
+# One statement for every other end. An attempt follows if it is wanted, attempts remain and nobody asked to cancel.
+_END = f"""
+UPDATE jobs SET
+    state = CASE WHEN :retry_in IS NULL OR attempts >= max_attempts THEN :final
+                 WHEN cancel_requested_at IS NOT NULL THEN 'CANCELLED' ELSE 'PENDING' END,
+    due_at = CASE WHEN :retry_in > 0 AND attempts < max_attempts AND cancel_requested_at IS NULL
+                  THEN :now + :retry_in END,
+    finished_at = CASE WHEN :retry_in IS NULL OR attempts >= max_attempts OR cancel_requested_at IS NOT NULL
+                       THEN :finished_at END,
+    error = :reason
+WHERE seq = :seq AND claims = :claims AND worker = :worker AND state = 'RUNNING'
+RETURNING state
+"""
+# A job that was given back had no attempt: unless it had started and this was the last one that it may have.
+_GIVE_BACK = f"""
+UPDATE jobs SET
+    state = CASE WHEN cancel_requested_at IS NOT NULL THEN 'CANCELLED'
+                 WHEN ? AND attempts >= max_attempts THEN 'FAILED' ELSE 'PENDING' END,
+    finished_at = CASE WHEN cancel_requested_at IS NOT NULL OR (? AND attempts >= max_attempts) THEN ? END,
+    error = CASE WHEN cancel_requested_at IS NOT NULL OR (? AND attempts >= max_attempts) THEN ? END,
+    attempts = attempts - 1
+WHERE {_LEASE}
+RETURNING state
+"""
+_INSERT_EXECUTION = """
+INSERT INTO job_executions (job_id, claims, attempt, worker, pid, state, started_at, finished_at, error)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
+"""
+
+
+def finish(db: sqlite3.Connection, worker: str, outcomes: Sequence[Outcome], now: float) -> list[Outcome]:
+    """Record `outcomes`, release or cancel dependants; return those whose lease was lost."""
+    fenced: list[Outcome] = []
+    ended: list[tuple[int, JobState]] = []
+    recorded: list[Outcome] = []
+    completed = [outcome for outcome in outcomes if outcome.end is End.COMPLETED]
+    for outcome in _complete(db, worker, completed):
+        fenced.append(outcome)
+    lost = set(map(id, fenced))
+    for outcome in completed:
+        if id(outcome) not in lost:
+            ended.append((outcome.seq, JobState.COMPLETED))
+            recorded.append(outcome)
+    for outcome in outcomes:
+        if outcome.end is End.COMPLETED:
+            continue
+        state = _end(db, worker, outcome, now)
+        if state is None:
+            fenced.append(outcome)
+            continue
+        if state.is_terminal:
+            ended.append((outcome.seq, state))
+        if outcome.end is not End.RELEASED or outcome.started_at is not None:
+            recorded.append(outcome)
+    _record(db, worker, recorded)
+    settle(db, ended, now)
+    return fenced
+
+
+def _complete(db: sqlite3.Connection, worker: str, completed: list[Outcome]) -> list[Outcome]:
+    """Mark jobs as completed and store their results; return the outcomes whose lease was lost."""
+    if not completed:
+        return []
+    parameters = [(o.finished_at, o.seq, o.claims, worker) for o in completed]
+    db.execute("SAVEPOINT complete")
+    fenced: list[Outcome] = []
+    if db.executemany(_COMPLETE, parameters).rowcount != len(completed):
+        # Some lease was lost, which is rare: once more, one by one, to learn which.
+        db.execute("ROLLBACK TO complete")
+        fenced = [
+            outcome
+            for outcome, row in zip(completed, parameters, strict=True)
+            if db.execute(_COMPLETE, row).rowcount == 0
+        ]
+    db.execute("RELEASE complete")
+    lost = set(map(id, fenced))
+    db.executemany(
+        "INSERT OR REPLACE INTO job_results (job, data) VALUES (?, ?)",
+        [(o.seq, o.result) for o in completed if o.result is not None and id(o) not in lost],
+    )
+    return fenced
+
+
+def _end(db: sqlite3.Connection, worker: str, outcome: Outcome, now: float) -> JobState | None:
+    """Record any other end; return the job's new state, None if the lease was lost."""
+    if outcome.end is End.RELEASED:
+        started = outcome.started_at is not None
+        reason = outcome.reason or "worker shut down"
+        row = db.execute(
+            _GIVE_BACK,
+            (started, started, outcome.finished_at, started, reason, outcome.seq, outcome.claims, worker),
+        ).fetchone()
+    else:
+        row = db.execute(
+            _END,
+            {
+                "retry_in": outcome.retry_in,
+                "final": after(JobState.RUNNING, _EVENTS[outcome.end]),
+                "now": now,
+                "finished_at": outcome.finished_at,
+                "reason": outcome.reason,
+                "seq": outcome.seq,
+                "claims": outcome.claims,
+                "worker": worker,
+            },
+        ).fetchone()
+    return None if row is None else JobState(row[0])
+
+
+def _record(db: sqlite3.Connection, worker: str, outcomes: Sequence[Outcome]) -> None:
+    db.executemany(
+        _INSERT_EXECUTION,
+        [
+            (
+                o.id,
+                o.claims,
+                o.attempt,
+                worker,
+                o.pid,
+                _EXECUTION_STATES[o.end],
+                o.started_at,
+                o.finished_at,
+                o.error,
+            )
+            for o in outcomes
+        ],
+    )
+
+
+def rescue(db: sqlite3.Connection, worker: str, reason: str, now: float) -> list[Rescued]:
+    """Take every running job from a dead worker: each has used up the attempt that it was claimed for."""
+    failure = Failure("WorkerLost", reason, "")
+    rows = db.execute(
+        "SELECT seq, id, claims, attempts, claimed_at FROM jobs WHERE worker = ? AND state = 'RUNNING'", (worker,)
+    ).fetchall()
+    outcomes = [
+        Outcome(seq, job_id, claims, attempts, End.LOST, claimed_at, now, None, None, failure.to_json(), str(failure), 0)
+        for seq, job_id, claims, attempts, claimed_at in rows
+    ]
+    finish(db, worker, outcomes, now)
+    db.execute("UPDATE workers SET stopped_at = ? WHERE id = ? AND stopped_at IS NULL", (now, worker))
+    states = (db.execute("SELECT state FROM jobs WHERE seq = ?", (outcome.seq,)).fetchone() for outcome in outcomes)
+    return [Rescued(o.id, JobState(state)) for o, (state,) in zip(outcomes, states, strict=True)]
+
+
+def cancel(db: sqlite3.Connection, job_id: str, reason: str, now: float) -> tuple[JobState, str | None]:
+    """Cancel a pending job, or mark a running one; return its state, and for a running one its worker's address."""
+    row = db.execute(
+        """
+        UPDATE jobs SET state = 'CANCELLED', finished_at = ?, error = ?, due_at = NULL
+        WHERE id = ? AND state = 'PENDING' RETURNING seq
+        """,
+        (now, reason, job_id),
+    ).fetchone()
+    if row is not None:
+        settle(db, [(row[0], JobState.CANCELLED)], now)
+        return JobState.CANCELLED, None
+    row = db.execute(
+        """
+        UPDATE jobs SET cancel_requested_at = coalesce(cancel_requested_at, ?) WHERE id = ? AND state = 'RUNNING'
+        RETURNING (SELECT address FROM workers WHERE workers.id = jobs.worker)
+        """,
+        (now, job_id),
+    ).fetchone()
+    if row is not None:
+        return JobState.RUNNING, row[0]
+    row = db.execute("SELECT state FROM jobs WHERE id = ?", (job_id,)).fetchone()
+    if row is None:
+        raise JobNotFound(job_id)
+    return JobState(row[0]), None
+
+
+def cancelling(db: sqlite3.Connection, worker: str) -> list[tuple[int, int]]:
+    """Return (seq, claims) of this worker's running jobs that somebody wants cancelled."""
+    return db.execute(
+        "SELECT seq, claims FROM jobs WHERE worker = ? AND state = 'RUNNING' AND cancel_requested_at IS NOT NULL",
+        (worker,),
+    ).fetchall()
+
+
+def retry(db: sqlite3.Connection, job_id: str) -> JobState:
+    """Put a job that ended badly back, and with it the dependants that fell with it."""
+    row = db.execute("SELECT seq, state FROM jobs WHERE id = ?", (job_id,)).fetchone()
+    if row is None:
+        raise JobNotFound(job_id)
+    seq, state = row[0], JobState(row[1])
+    pending = after(state, Event.RETRY)
+    culprit = bad_parent(db, seq)
+    if culprit is not None:
+        name, parent_id, parent_state = db.execute(
+            "SELECT name, id, state FROM jobs WHERE seq = ?", (culprit,)
+        ).fetchone()
+        raise IllegalTransition(
+            f"job {job_id} cannot run while {name} ({parent_id}), which it depends on, is {parent_state}: "
+            "retry that one, and this one comes back with it"
+        )
+    put_back(db, seq)
+    revive(db, seq)
+    return pending

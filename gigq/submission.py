@@ -1,0 +1,142 @@
+"""From definitions to stored rows: payloads, dependencies, order, cycles."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from gigq import payload
+from gigq.errors import AlreadySubmitted, DependencyError
+from gigq.job import Binding, Job, JobMaker, function_name
+from gigq.storage.base import BY_VALUE, NewJob, Parent, When
+from gigq.summary import summarise
+
+
+def submit(binding: Binding, jobs: Iterable[Job[Any]]) -> None:
+    """Store `jobs` in one transaction, and with them all jobs they depend on that are not stored yet.
+
+    Nothing is stored if anything is wrong with any of them.
+
+    Raises:
+        AlreadySubmitted: one of them is stored already, or is given twice.
+        DependencyError: a dependency is unknown, in another database, or part of a cycle.
+        PayloadError: arguments cannot be pickled.
+    """
+    jobs = list(jobs)
+    _refuse_repeated(jobs)
+    url = binding.storage.url
+    drafts: dict[str, _Draft] = {}
+    for job in jobs:
+        if job.id not in drafts:
+            _draft_with_ancestors(job, drafts, url)
+    if not drafts:
+        return
+    binding.storage.submit([draft.row(url) for draft in drafts.values()])
+    for draft in drafts.values():
+        draft.job.bind(binding)
+
+
+def _refuse_repeated(jobs: Sequence[Job[Any]]) -> None:
+    seen: set[str] = set()
+    for job in jobs:
+        if job._binding is not None:
+            raise AlreadySubmitted(f"{job!r} is stored already: a job is one call; make another job to call it again")
+        if job.id in seen:
+            raise AlreadySubmitted(f"{job!r} was given twice: a job is one call; make another job to call it again")
+        seen.add(job.id)
+
+
+class _Draft:
+    """A job on its way to become a row."""
+
+    __slots__ = ("arguments", "job", "parents")
+
+    def __init__(self, job: Job[Any], url: str) -> None:
+        # Known from here on, so that a job that is itself an argument can be pickled before it is stored.
+        job._url = url
+        self.job = job
+        value = (job._args, job._params)
+        if not isinstance(job._function, JobMaker):
+            value = (job._function, *value)  # type: ignore[assignment]  # by value: the function travels first
+        try:
+            pickled = payload.dumps(value)
+        except Exception:
+            job._url = None
+            raise
+        self.arguments = pickled.data
+        self.parents: list[tuple[Job[Any] | str, When]] = job._parents
+        if pickled.outputs:
+            self.parents = self.parents + [(output.job, When.SUCCESS) for output in pickled.outputs]
+
+    def unsubmitted(self) -> list[Job[Any]]:
+        return [parent for parent, _ in self.parents if isinstance(parent, Job) and parent._binding is None]
+
+    def row(self, url: str) -> NewJob:
+        job = self.job
+        function = job._function
+        by_name = isinstance(function, JobMaker)
+        workflow, workflow_id = job._workflow or (None, None)
+        return NewJob(
+            id=job.id,
+            name=job.name,
+            task=function.name if by_name else BY_VALUE,
+            function=function_name(function),
+            queue=job.queue,
+            priority=job.priority,
+            max_attempts=job.max_attempts,
+            timeout=job.timeout,
+            policy=None if job._policy is None else job._policy.to_json(),
+            arguments=self.arguments,
+            summary=summarise(job._args, job._params, function.parameter_names if by_name else ()),
+            description=job.description,
+            workflow=workflow,
+            workflow_id=workflow_id,
+            delay=job._delay,
+            run_at=job._run_at,
+            parents=self._edges(url) if self.parents else (),
+        )
+
+    def _edges(self, url: str) -> list[Parent]:
+        edges: dict[str, When] = {}
+        for parent, when in self.parents:
+            if isinstance(parent, Job) and parent._url not in (None, url):
+                raise DependencyError(
+                    f"{self.job!r} depends on {parent!r}, which is in another database ({parent._url})"
+                )
+            parent_id = parent if isinstance(parent, str) else parent.id
+            edges[parent_id] = self._both(parent_id, edges.get(parent_id, when), when)
+        return [Parent(parent_id, when) for parent_id, when in edges.items()]
+
+    def _both(self, parent_id: str, one: When, other: When) -> When:
+        if {one, other} == {When.SUCCESS, When.FAILURE}:
+            raise DependencyError(
+                f"{self.job!r} waits for both success and failure of {parent_id}: it could never run"
+            )
+        return other if one is When.ALWAYS else one
+
+
+def _draft_with_ancestors(job: Job[Any], drafts: dict[str, _Draft], url: str) -> None:
+    """Add drafts of `job` and of its unsubmitted ancestors, parents first. No recursion: chains may be long."""
+    path: dict[str, _Draft] = {}  # the jobs between `job` and the one being looked at, in that order
+    stack: list[tuple[_Draft, list[Job[Any]]]] = []
+
+    def enter(entered: Job[Any]) -> None:
+        draft = _Draft(entered, url)
+        path[entered.id] = draft
+        stack.append((draft, draft.unsubmitted()))
+
+    enter(job)
+    while stack:
+        draft, rest = stack[-1]
+        if not rest:
+            stack.pop()
+            del path[draft.job.id]
+            drafts[draft.job.id] = draft
+            continue
+        parent = rest.pop(0)
+        if parent.id in path:
+            cycle = [*list(path)[list(path).index(parent.id) :], parent.id]
+            names = " → ".join(path[job_id].job.name for job_id in reversed(cycle))
+            raise DependencyError(f"jobs must not depend on each other in a circle, got {names}; nothing was stored")
+        if parent.id not in drafts:
+            enter(parent)
