@@ -138,7 +138,7 @@ class App:
         return register if function is None else register(function)
 
     def _register(self, function: Callable[..., Any], name: str | None, options: Options) -> Task[..., Any, Any]:
-        if not callable(function) or isinstance(function, type | Task):
+        if not callable(function) or isinstance(function, Task) or not hasattr(function, "__globals__"):
             raise ConfigurationError(f"@app.task decorates a function, got {function!r}")
         if name is None:
             name = f"{_module_name(function.__globals__)}.{function.__qualname__}"
@@ -173,7 +173,10 @@ class App:
         return self._queue.get(job_id)
 
     def worker(self, **options: Any) -> None:
-        """Run a worker until it is stopped, or, with `burst=True`, until nothing is left to do. Takes what `Worker` takes."""
+        """Run a worker until it is stopped, or, with `burst=True`, until nothing is left to do.
+
+        Takes what `Worker` takes.
+        """
         from gigq.worker import Worker  # defining tasks and submitting jobs do not need it
 
         Worker(self, **options).run()

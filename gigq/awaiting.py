@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from gigq.errors import GigQError, JobNotFound
 from gigq.states import JobState
-from gigq.storage.base import Storage
+from gigq.storage.base import Storage, Watch
 from gigq.waiting import pause_after
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ class Awaiter:
 
     def _look(self) -> None:
         """Look at the awaited jobs whenever the database changes, until none is left."""
-        watch = self._storage.watch()
+        watch: Watch | None = None
         seen_asked_at = -1.0
         changed = True
         while True:
@@ -86,8 +86,13 @@ class Awaiter:
             if changed or asked_at != seen_asked_at:
                 self._answer(job_ids)
             seen_asked_at = asked_at
+            pause = pause_after(time.monotonic() - asked_at)
             try:
-                changed = watch.wait(pause_after(time.monotonic() - asked_at))
+                if watch is None:  # opened in here: even that fails while the database cannot be used
+                    watch = self._storage.watch()
+                    changed = True
+                else:
+                    changed = watch.wait(pause)
             except GigQError:
                 changed = True  # the next look meets the same trouble and hands it to whoever waits
 

@@ -357,9 +357,10 @@ class Job(Generic[R_co]):
             data = storage.result(self.id)
             return cast("R_co", None if data is None else payload.loads(data, storage.result))
         if state is JobState.FAILED:
-            failures = [e.error for e in storage.executions(self.id) if e.error]
-            if failures:
-                raise JobFailed(self.id, self.name, *payload.Failure.from_json(failures[-1]))
+            # The last one only: what earlier attempts raised is not why the job has failed.
+            error = next((e.error for e in reversed(storage.executions(self.id))), None)
+            if error:
+                raise JobFailed(self.id, self.name, *payload.Failure.from_json(error))
             raise JobFailed(self.id, self.name, self.error or "unknown", "", "")
         if state is JobState.TIMEOUT:
             raise JobTimedOut(self.id, self.name, f"timed out: {self.error}")

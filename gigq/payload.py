@@ -28,6 +28,7 @@ MESSAGE_CHARS: Final = 2_000
 
 _PLAIN: Final = frozenset({type(None), bool, int, float, complex, str, bytes})
 _PLAIN_ITEMS: Final = 64  # beyond this many items the check costs more than it saves
+_CULPRIT_DEPTH: Final = 10  # a list may contain itself
 
 ResultReader = Callable[[str], bytes | None]
 _read_result: ContextVar[ResultReader] = ContextVar("gigq_read_result")
@@ -126,7 +127,7 @@ def _is_plain(value: Any, depth: int = 3) -> bool:
 def _culprit(value: Any) -> str:
     """Name the smallest part of arguments that cannot be pickled, by trying them one by one."""
     label = "a value"
-    while True:
+    for _ in range(_CULPRIT_DEPTH):
         if isinstance(value, dict):
             parts = [(f"item {key!r}", item) for key, item in islice(value.items(), _PLAIN_ITEMS)]
         elif isinstance(value, tuple | list):
@@ -140,7 +141,8 @@ def _culprit(value: Any) -> str:
                 label, value = f"{name}, a {type(part).__name__}", part
                 break
         else:
-            return label
+            break
+    return label
 
 
 class Failure(NamedTuple):

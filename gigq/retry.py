@@ -76,8 +76,10 @@ class RetryPolicy:
 
     def delay_after(self, attempt: int, draw: Callable[[], float] = random.random) -> float:
         """Return the seconds to wait after attempt number `attempt` (from 1) has failed."""
-        # Past 64 doublings the cap decides anyway, and a float power of an attempt in the thousands overflows.
-        full = min(self.max_delay, self.delay * self.backoff ** min(attempt - 1, 64))
+        try:
+            full = min(self.max_delay, self.delay * self.backoff ** (attempt - 1))
+        except OverflowError:  # an attempt in the thousands, or a large backoff
+            full = self.max_delay
         return full * (1 - self.jitter * draw())
 
     def changed(self, options: dict[str, Any]) -> RetryPolicy:

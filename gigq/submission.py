@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
+from graphlib import CycleError, TopologicalSorter
+from typing import Any, NoReturn
 
 from gigq import payload
 from gigq.errors import AlreadySubmitted, DependencyError
 from gigq.job import Binding, Job, JobMaker, function_name
 from gigq.storage.base import BY_VALUE, NewJob, Parent, When
-from gigq.summary import summarise
+from gigq.summary import positional_names, summarise
 
 
 def submit(binding: Binding, jobs: Iterable[Job[Any]]) -> None:
@@ -31,6 +32,7 @@ def submit(binding: Binding, jobs: Iterable[Job[Any]]) -> None:
             _draft_with_ancestors(job, drafts, url)
     if not drafts:
         return
+    _refuse_circles(drafts)
     binding.storage.submit([draft.row(url) for draft in drafts.values()])
     for draft in drafts.values():
         draft.job.bind(binding)
@@ -52,8 +54,11 @@ class _Draft:
     __slots__ = ("arguments", "job", "parents")
 
     def __init__(self, job: Job[Any], url: str) -> None:
-        # Known from here on, so that a job that is itself an argument can be pickled before it is stored.
+        # Known from here on, so that a parent that is itself an argument can be pickled before it is stored.
         job._url = url
+        for parent, _ in job._parents:
+            if isinstance(parent, Job) and parent._binding is None:
+                parent._url = url
         self.job = job
         value = (job._args, job._params)
         if not isinstance(job._function, JobMaker):
@@ -75,6 +80,7 @@ class _Draft:
         job = self.job
         function = job._function
         by_name = isinstance(function, JobMaker)
+        names = function.parameter_names if by_name else positional_names(function)
         workflow, workflow_id = job._workflow or (None, None)
         return NewJob(
             id=job.id,
@@ -87,7 +93,7 @@ class _Draft:
             timeout=job.timeout,
             policy=None if job._policy is None else job._policy.to_json(),
             arguments=self.arguments,
-            summary=summarise(job._args, job._params, function.parameter_names if by_name else ()),
+            summary=summarise(job._args, job._params, names),
             description=job.description,
             workflow=workflow,
             workflow_id=workflow_id,
@@ -115,6 +121,26 @@ class _Draft:
         return other if one is When.ALWAYS else one
 
 
+def _refuse_circles(drafts: dict[str, _Draft]) -> None:
+    """Refuse a circle that is closed by ids: one of jobs alone is found while drafting."""
+    edges = (parent for draft in drafts.values() for parent, _ in draft.parents)
+    if not any(isinstance(parent, str) and parent in drafts for parent in edges):
+        return
+    parents = {
+        job_id: {parent if isinstance(parent, str) else parent.id for parent, _ in draft.parents} & drafts.keys()
+        for job_id, draft in drafts.items()
+    }
+    try:
+        TopologicalSorter(parents).prepare()
+    except CycleError as error:
+        _refuse_circle([drafts[job_id].job for job_id in error.args[1]])
+
+
+def _refuse_circle(cycle: Sequence[Job[Any]]) -> NoReturn:
+    names = " → ".join(job.name for job in cycle)
+    raise DependencyError(f"jobs must not depend on each other in a circle, got {names}; nothing was stored")
+
+
 def _draft_with_ancestors(job: Job[Any], drafts: dict[str, _Draft], url: str) -> None:
     """Add drafts of `job` and of its unsubmitted ancestors, parents first. No recursion: chains may be long."""
     path: dict[str, _Draft] = {}  # the jobs between `job` and the one being looked at, in that order
@@ -136,7 +162,6 @@ def _draft_with_ancestors(job: Job[Any], drafts: dict[str, _Draft], url: str) ->
         parent = rest.pop(0)
         if parent.id in path:
             cycle = [*list(path)[list(path).index(parent.id) :], parent.id]
-            names = " → ".join(path[job_id].job.name for job_id in reversed(cycle))
-            raise DependencyError(f"jobs must not depend on each other in a circle, got {names}; nothing was stored")
+            _refuse_circle([path[job_id].job for job_id in reversed(cycle)])
         if parent.id not in drafts:
             enter(parent)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import functools
 import inspect
 from collections.abc import Callable, Iterable, Sequence
@@ -121,7 +120,8 @@ class Task(JobMaker[R], Generic[P, R, C]):
         Raises:
             ConfigurationError: an option is unknown or has a wrong value.
         """
-        task = copy.copy(self)
+        task: Task[P, R, C] = object.__new__(type(self))  # not copy(): that would find the registered task again
+        task.__dict__.update(self.__dict__)
         task._options = self._options.changed(dict(options), for_calls=True)
         return task
 

@@ -33,6 +33,7 @@ def wait_until_ended(storage: Storage, job_id: str, timeout: float | timedelta |
     started = time.monotonic()
     watch = storage.watch()  # before the first look, so that no change falls between the two
     changed = True
+    state: JobState | None = None
     while True:
         waited = time.monotonic() - started
         if changed:

@@ -11,6 +11,10 @@ from gigq.storage.sqlite.schema import READY, WAITS_FOR_TIME
 PROMOTED_AT_ONCE: Final = 1000  # a million jobs due at midnight must not hold the write lock for seconds
 LANES_AT_ONCE: Final = 400  # SQLite's compound SELECT has at most 500 terms
 
+# Two statements: for "(queue, task) > (?, ?)" SQLite seeks to the lane itself and then steps over each of its jobs.
+_NEXT_TASK = f"SELECT queue, task FROM jobs WHERE {READY} AND queue = ? AND task > ? ORDER BY task LIMIT 1"
+_NEXT_QUEUE = f"SELECT queue, task FROM jobs WHERE {READY} AND queue > ? ORDER BY queue, task LIMIT 1"
+
 _LANE = f"""
 SELECT * FROM (SELECT seq, priority FROM jobs WHERE {READY} AND queue = ? AND task = ?
                ORDER BY priority DESC, seq LIMIT ?)
@@ -60,13 +64,13 @@ def ready_lanes(db: sqlite3.Connection, request: ClaimRequest) -> list[tuple[str
     tasks = frozenset(request.tasks)
     queues = None if request.queues is None else frozenset(request.queues)
     lanes: list[tuple[str, str]] = []
-    last = ("", "")
-    while lane := db.execute(
-        f"SELECT queue, task FROM jobs WHERE {READY} AND (queue, task) > (?, ?) ORDER BY queue, task LIMIT 1", last
-    ).fetchone():
-        if lane[1] in tasks and (queues is None or lane[0] in queues):
+    queue, task = "", ""
+    while lane := (
+        db.execute(_NEXT_TASK, (queue, task)).fetchone() or db.execute(_NEXT_QUEUE, (queue,)).fetchone()
+    ):
+        queue, task = lane
+        if task in tasks and (queues is None or queue in queues):
             lanes.append(lane)
-        last = lane
     if len(lanes) > LANES_AT_ONCE:
         lanes = _foremost(db, lanes)
     return lanes

@@ -16,6 +16,8 @@ from gigq.storage.base import When
 
 _REASON_NOT_TAKEN = "not needed: {name} ({id}) was {state}"
 _REASON_FELL = "{name} ({id}), which it depends on, was {state}"
+_UNMET = """(SELECT count(*) FROM job_edges e JOIN jobs p ON p.seq = e.parent
+             WHERE e.child = jobs.seq AND p.state IN ('PENDING', 'RUNNING'))"""
 
 
 def settle(
@@ -60,12 +62,17 @@ def _reason(db: sqlite3.Connection, parent: int, when: When, state: JobState) ->
 def _cancel(db: sqlite3.Connection, seq: int, parent: int, reason: str, now: float) -> bool:
     cursor = db.execute(
         """
-        UPDATE jobs SET state = 'CANCELLED', finished_at = ?, error = ?, cancelled_by = ?, due_at = NULL
+        UPDATE jobs SET state = 'CANCELLED', finished_at = ?, error = ?, cancelled_by = ?
         WHERE seq = ? AND state = 'PENDING'
         """,
         (now, reason, parent, seq),
     )
     return cursor.rowcount == 1
+
+
+def count_unmet(db: sqlite3.Connection, seqs: Iterable[int]) -> None:
+    """Count the parents of jobs that are pending again: while they ran, a person may have retried one of them."""
+    db.executemany(f"UPDATE jobs SET unmet = {_UNMET} WHERE seq = ? AND state = 'PENDING'", [(seq,) for seq in seqs])
 
 
 def revive(db: sqlite3.Connection, seq: int) -> None:
@@ -78,8 +85,9 @@ def revive(db: sqlite3.Connection, seq: int) -> None:
     while waiting:
         parent = waiting.pop()
         db.execute(
-            """
-            UPDATE jobs SET unmet = unmet + 1
+            # Counted anew, not raised: a child that has just come back has counted this parent already.
+            f"""
+            UPDATE jobs SET unmet = {_UNMET}
             WHERE state = 'PENDING' AND seq IN (SELECT child FROM job_edges WHERE parent = ?)
             """,
             (parent,),
@@ -106,13 +114,16 @@ def bad_parent(db: sqlite3.Connection, child: int) -> int | None:
 
 
 def put_back(db: sqlite3.Connection, seq: int) -> None:
-    """Make an ended job pending again, as if it had just been submitted."""
+    """Make an ended job pending again, as if it had just been submitted.
+
+    One that was cancelled before its first attempt still waits for the time that it was submitted for; the delay of a
+    failed attempt is over.
+    """
     db.execute(
-        """
-        UPDATE jobs SET state = 'PENDING', attempts = 0, due_at = NULL, finished_at = NULL, error = NULL,
-               cancel_requested_at = NULL, cancelled_by = NULL, progress = NULL, progress_message = NULL,
-               unmet = (SELECT count(*) FROM job_edges e JOIN jobs p ON p.seq = e.parent
-                        WHERE e.child = jobs.seq AND p.state IN ('PENDING', 'RUNNING'))
+        f"""
+        UPDATE jobs SET state = 'PENDING', attempts = 0, due_at = CASE WHEN attempts = 0 THEN due_at END,
+               finished_at = NULL, error = NULL, cancel_requested_at = NULL, cancelled_by = NULL,
+               progress = NULL, progress_message = NULL, unmet = {_UNMET}
         WHERE seq = ?
         """,
         (seq,),

@@ -14,7 +14,7 @@ from gigq.errors import IllegalTransition, JobNotFound
 from gigq.payload import Failure
 from gigq.states import Event, JobState, after
 from gigq.storage.base import End, Outcome, Rescued
-from gigq.storage.sqlite.dependants import bad_parent, put_back, revive, settle
+from gigq.storage.sqlite.dependants import bad_parent, count_unmet, put_back, revive, settle
 
 _LEASE: Final = "seq = ? AND claims = ? AND worker = ? AND state = 'RUNNING'"
 
@@ -40,7 +40,7 @@ _COMPLETE = f"""
 UPDATE jobs SET state = 'COMPLETED', finished_at = ?, error = NULL, cancel_requested_at = NULL WHERE {_LEASE}
 """
 # One statement for every other end. An attempt follows if it is wanted, attempts remain and nobody asked to cancel.
-_END = f"""
+_END = """
 UPDATE jobs SET
     state = CASE WHEN :retry_in IS NULL OR attempts >= max_attempts THEN :final
                  WHEN cancel_requested_at IS NOT NULL THEN 'CANCELLED' ELSE 'PENDING' END,
@@ -52,14 +52,16 @@ UPDATE jobs SET
 WHERE seq = :seq AND claims = :claims AND worker = :worker AND state = 'RUNNING'
 RETURNING state
 """
-# A job that was given back had no attempt: unless it had started and this was the last one that it may have.
+# A job that was given back had no attempt: unless it had started, and ends here since this was the last one that it
+# may have or since somebody wants it cancelled.
 _GIVE_BACK = f"""
 UPDATE jobs SET
     state = CASE WHEN cancel_requested_at IS NOT NULL THEN 'CANCELLED'
                  WHEN ? AND attempts >= max_attempts THEN 'FAILED' ELSE 'PENDING' END,
     finished_at = CASE WHEN cancel_requested_at IS NOT NULL OR (? AND attempts >= max_attempts) THEN ? END,
     error = CASE WHEN cancel_requested_at IS NOT NULL OR (? AND attempts >= max_attempts) THEN ? END,
-    attempts = attempts - 1
+    attempts = CASE WHEN ? AND (cancel_requested_at IS NOT NULL OR attempts >= max_attempts)
+                    THEN attempts ELSE attempts - 1 END
 WHERE {_LEASE}
 RETURNING state
 """
@@ -71,17 +73,9 @@ VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
 
 def finish(db: sqlite3.Connection, worker: str, outcomes: Sequence[Outcome], now: float) -> list[Outcome]:
     """Record `outcomes`, release or cancel dependants; return those whose lease was lost."""
-    fenced: list[Outcome] = []
-    ended: list[tuple[int, JobState]] = []
-    recorded: list[Outcome] = []
-    completed = [outcome for outcome in outcomes if outcome.end is End.COMPLETED]
-    for outcome in _complete(db, worker, completed):
-        fenced.append(outcome)
-    lost = set(map(id, fenced))
-    for outcome in completed:
-        if id(outcome) not in lost:
-            ended.append((outcome.seq, JobState.COMPLETED))
-            recorded.append(outcome)
+    recorded, fenced = _complete(db, worker, [outcome for outcome in outcomes if outcome.end is End.COMPLETED])
+    ended = [(outcome.seq, JobState.COMPLETED) for outcome in recorded]
+    pending: list[int] = []
     for outcome in outcomes:
         if outcome.end is End.COMPLETED:
             continue
@@ -91,35 +85,38 @@ def finish(db: sqlite3.Connection, worker: str, outcomes: Sequence[Outcome], now
             continue
         if state.is_terminal:
             ended.append((outcome.seq, state))
+        else:
+            pending.append(outcome.seq)
         if outcome.end is not End.RELEASED or outcome.started_at is not None:
             recorded.append(outcome)
     _record(db, worker, recorded)
     settle(db, ended, now)
+    count_unmet(db, pending)
     return fenced
 
 
-def _complete(db: sqlite3.Connection, worker: str, completed: list[Outcome]) -> list[Outcome]:
-    """Mark jobs as completed and store their results; return the outcomes whose lease was lost."""
+def _complete(
+    db: sqlite3.Connection, worker: str, completed: list[Outcome]
+) -> tuple[list[Outcome], list[Outcome]]:
+    """Mark jobs as completed and store their results; return the outcomes that were, and those whose lease was lost."""
     if not completed:
-        return []
+        return [], []
     parameters = [(o.finished_at, o.seq, o.claims, worker) for o in completed]
     db.execute("SAVEPOINT complete")
+    recorded = list(completed)
     fenced: list[Outcome] = []
     if db.executemany(_COMPLETE, parameters).rowcount != len(completed):
         # Some lease was lost, which is rare: once more, one by one, to learn which.
         db.execute("ROLLBACK TO complete")
-        fenced = [
-            outcome
-            for outcome, row in zip(completed, parameters, strict=True)
-            if db.execute(_COMPLETE, row).rowcount == 0
-        ]
+        recorded = []
+        for outcome, row in zip(completed, parameters, strict=True):
+            (recorded if db.execute(_COMPLETE, row).rowcount else fenced).append(outcome)
     db.execute("RELEASE complete")
-    lost = set(map(id, fenced))
     db.executemany(
         "INSERT OR REPLACE INTO job_results (job, data) VALUES (?, ?)",
-        [(o.seq, o.result) for o in completed if o.result is not None and id(o) not in lost],
+        [(o.seq, o.result) for o in recorded if o.result is not None],
     )
-    return fenced
+    return recorded, fenced
 
 
 def _end(db: sqlite3.Connection, worker: str, outcome: Outcome, now: float) -> JobState | None:
@@ -129,7 +126,7 @@ def _end(db: sqlite3.Connection, worker: str, outcome: Outcome, now: float) -> J
         reason = outcome.reason or "worker shut down"
         row = db.execute(
             _GIVE_BACK,
-            (started, started, outcome.finished_at, started, reason, outcome.seq, outcome.claims, worker),
+            (started, started, outcome.finished_at, started, reason, started, outcome.seq, outcome.claims, worker),
         ).fetchone()
     else:
         row = db.execute(
@@ -171,11 +168,12 @@ def _record(db: sqlite3.Connection, worker: str, outcomes: Sequence[Outcome]) ->
 def rescue(db: sqlite3.Connection, worker: str, reason: str, now: float) -> list[Rescued]:
     """Take every running job from a dead worker: each has used up the attempt that it was claimed for."""
     failure = Failure("WorkerLost", reason, "")
+    error, line = failure.to_json(), str(failure)
     rows = db.execute(
         "SELECT seq, id, claims, attempts, claimed_at FROM jobs WHERE worker = ? AND state = 'RUNNING'", (worker,)
     ).fetchall()
     outcomes = [
-        Outcome(seq, job_id, claims, attempts, End.LOST, claimed_at, now, None, None, failure.to_json(), str(failure), 0)
+        Outcome(seq, job_id, claims, attempts, End.LOST, claimed_at, now, None, None, error, line, 0)
         for seq, job_id, claims, attempts, claimed_at in rows
     ]
     finish(db, worker, outcomes, now)
@@ -188,7 +186,7 @@ def cancel(db: sqlite3.Connection, job_id: str, reason: str, now: float) -> tupl
     """Cancel a pending job, or mark a running one; return its state, and for a running one its worker's address."""
     row = db.execute(
         """
-        UPDATE jobs SET state = 'CANCELLED', finished_at = ?, error = ?, due_at = NULL
+        UPDATE jobs SET state = 'CANCELLED', finished_at = ?, error = ?
         WHERE id = ? AND state = 'PENDING' RETURNING seq
         """,
         (now, reason, job_id),

@@ -14,6 +14,19 @@ from gigq.storage.sqlite.schema import BLOCKED, ENDED, READY, RUNNING, WAITS_FOR
 
 JOB: Final = ", ".join(f"jobs.{column}" for column in JobRow._fields)
 
+# One statement, so one snapshot: a job that is claimed meanwhile is counted once. The pending ones are split in the way
+# of the indexes: disjoint, and together every pending job.
+_STATS: Final = " UNION ALL ".join(
+    [
+        *(
+            f"SELECT 'PENDING', count(*) FROM jobs WHERE {condition}"
+            for condition in (READY, WAITS_FOR_TIME, f"{BLOCKED} AND due_at IS NULL")
+        ),
+        f"SELECT 'RUNNING', count(*) FROM jobs WHERE {RUNNING}",
+        f"SELECT state, count(*) FROM jobs WHERE {ENDED} GROUP BY state",
+    ]
+)
+
 
 def job_row(values: Sequence[object]) -> JobRow:
     """Return a row selected as `JOB`."""
@@ -73,14 +86,9 @@ def _is_workflow_id(db: sqlite3.Connection, text: str) -> bool:
 
 def stats(db: sqlite3.Connection) -> dict[JobState, int]:
     """Count the jobs in each state, each by the partial index that holds just those."""
-    # Disjoint, so that no job counts twice; together they are every pending job.
-    pending = (READY, WAITS_FOR_TIME, f"{BLOCKED} AND due_at IS NULL")
     counts = dict.fromkeys(JobState, 0)
-    for condition in pending:
-        counts[JobState.PENDING] += db.execute(f"SELECT count(*) FROM jobs WHERE {condition}").fetchone()[0]
-    counts[JobState.RUNNING] = db.execute(f"SELECT count(*) FROM jobs WHERE {RUNNING}").fetchone()[0]
-    for state, count in db.execute(f"SELECT state, count(*) FROM jobs WHERE {ENDED} GROUP BY state"):
-        counts[JobState(state)] = count
+    for state, count in db.execute(_STATS):
+        counts[JobState(state)] += count
     return counts
 
 

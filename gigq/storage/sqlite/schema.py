@@ -16,7 +16,7 @@ from gigq.states import TERMINAL_STATES, JobState
 OLDEST_LIBRARY: Final = (3, 37, 0)  # STRICT tables
 
 READY: Final = "state = 'PENDING' AND unmet = 0 AND due_at IS NULL"
-"""Which jobs can be claimed. The claim, the index and the counts must say it in the same words for SQLite to match them."""
+"""Which jobs can be claimed. Claim, index and counts must say it in the same words for SQLite to match them."""
 
 WAITS_FOR_TIME: Final = "state = 'PENDING' AND due_at IS NOT NULL"
 BLOCKED: Final = "state = 'PENDING' AND unmet > 0"

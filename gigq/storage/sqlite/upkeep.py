@@ -24,6 +24,11 @@ LIMIT {PRUNED_AT_ONCE}
 def prune(db: sqlite3.Connection, before: float) -> int:
     """Delete up to PRUNED_AT_ONCE jobs that ended before `before`; return how many."""
     rows = db.execute(_PRUNABLE, (before,)).fetchall()
+    # What fell with others does not come back with them once a result that it would need is gone.
+    db.executemany(
+        "UPDATE jobs SET cancelled_by = NULL WHERE seq IN (SELECT child FROM job_edges WHERE parent = ?)",
+        [(seq,) for seq, _ in rows],
+    )
     for table, column in (("job_arguments", "job"), ("job_results", "job"), ("job_edges", "parent"),
                           ("job_edges", "child"), ("jobs", "seq")):
         db.executemany(f"DELETE FROM {table} WHERE {column} = ?", [(seq,) for seq, _ in rows])

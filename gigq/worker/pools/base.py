@@ -13,6 +13,7 @@ from typing import NamedTuple, Protocol
 
 from gigq.retry import RetryPolicy
 from gigq.storage.base import ClaimedJob, End
+from gigq.worker.source import TaskSource
 
 
 class TaskOptions(NamedTuple):
@@ -29,6 +30,14 @@ class Hello:
     durability: str
     tasks: Mapping[str, TaskOptions]
     default_policy: RetryPolicy
+
+
+def hello_of(source: TaskSource | None) -> Hello:
+    """Return what an app says of itself; None is a worker without an app, for functions that travel with jobs."""
+    if source is None:
+        return Hello(None, "power", {}, RetryPolicy())
+    tasks = {name: TaskOptions(task.policy) for name, task in source.tasks.items()}
+    return Hello(source.url, source.durability, tasks, source.default_policy)
 
 
 class Ended(NamedTuple):
@@ -114,7 +123,10 @@ class Pool(Protocol):
         ...
 
     def kill(self) -> None:
-        """Stop every running job at once; their `Ended` have the end RELEASED (thread and inline pools cannot)."""
+        """Stop every running job at once; their `Ended` have the end RELEASED (thread and inline pools cannot).
+
+        What has not started stays in the pool, and out of the executors, until `recall` or the next `give`.
+        """
         ...
 
     def stop(self) -> None:

@@ -1,0 +1,178 @@
+"""Run one job: arguments in, a result or the text of a failure out. All pools share this.
+
+Everything a task can do to the code around it ends here as an `Execution`. Two things pass through: a call that never
+returns, which is the pool's business, and `Overdue`, by which a pool stops a job.
+"""
+
+from __future__ import annotations
+
+import inspect
+import os
+import time
+from collections.abc import Callable, Coroutine, Mapping
+from contextvars import copy_context
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Final, NamedTuple
+
+from gigq.context import CurrentJob, ProgressSink, enter_job
+from gigq.errors import PayloadError, StorageError
+from gigq.payload import Failure, dumps, loads
+from gigq.retry import Retry, RetryPolicy
+from gigq.storage.base import BY_VALUE, ClaimedJob
+from gigq.worker.source import TaskLike
+
+RESULT_LIMIT_BYTES: Final = 64 * 1024 * 1024
+"""The supervisor holds one result of each child in memory; bigger data belongs in a file that the result names."""
+
+SHOWN_CHARS: Final = 500  # of arguments in a message
+_SKIPPED: Final = (os.path.dirname(__file__) + os.sep, os.path.dirname(os.__file__) + os.sep + "asyncio" + os.sep)
+
+
+class Overdue(BaseException):
+    """Raised inside a task by a pool that wants it to stop. Not an Exception, so that `except Exception` lets it by."""
+
+
+class Execution(NamedTuple):
+    """How a call ended: `failure` is None if it returned, and then `result` is None or the pickled result."""
+
+    result: bytes | None = None
+    failure: Failure | None = None
+    retryable: bool = False
+    retry_delay: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Executor:
+    """Runs jobs in the thread that calls it.
+
+    Attributes:
+        tasks: the tasks by name.
+        default_policy: decides about retries of functions that travel with their jobs.
+        read_result: gives the pickled result of another job.
+        read_arguments: gives arguments too big to travel with the job.
+        run_async: runs a coroutine to its end.
+        result_limit_bytes: a bigger result is a failure.
+    """
+
+    tasks: Mapping[str, TaskLike]
+    default_policy: RetryPolicy
+    read_result: Callable[[str], bytes | None]
+    read_arguments: Callable[[str], bytes]
+    run_async: Callable[[Coroutine[Any, Any, Any]], Any]
+    result_limit_bytes: int = RESULT_LIMIT_BYTES
+
+    def execute(self, job: ClaimedJob, report: ProgressSink) -> Execution:
+        """Run `job` and say how it ended. Raises nothing but `Overdue`."""
+        # In a context of its own, as asyncio does for its tasks: what a job binds there must not show up in the next.
+        return copy_context().run(self._execute, job, report)
+
+    def _execute(self, job: ClaimedJob, report: ProgressSink) -> Execution:
+        timeout = job.timeout
+        deadline = None if timeout is None else time.monotonic() + timeout
+        enter_job(CurrentJob(job.id, job.name, job.task, job.queue, job.attempt, job.max_attempts, deadline, report))
+        try:
+            return self._run(job)
+        except Overdue:
+            raise
+        except BaseException as error:  # SystemExit and KeyboardInterrupt too end this attempt, not the process
+            return self._failed(job, error)
+
+    def _run(self, job: ClaimedJob) -> Execution:
+        try:
+            data = self.read_arguments(job.id) if job.arguments is None else job.arguments
+            arguments = loads(data, self.read_result)
+        except StorageError as error:  # not the task's doing, so the task's policy has no say in it
+            return Execution(failure=_describe(error), retryable=True)
+        if job.task == BY_VALUE:
+            function, args, kwargs = arguments
+        else:
+            task = self.tasks.get(job.task)
+            if task is None:
+                text = f"this worker knows no task {job.task!r}; it knows {_shown(sorted(self.tasks))}"
+                return Execution(failure=Failure("TaskNotFound", text, ""), retryable=True)
+            function = task.function
+            args, kwargs = arguments
+        try:
+            value = function(*args, **kwargs)
+        except TypeError as error:
+            # Asked only now: binding the signature first would cost as much as everything else here.
+            mismatch = _mismatch(function, args, kwargs, error)
+            if mismatch is None:
+                raise
+            return Execution(failure=Failure("TypeError", mismatch, ""))
+        if isinstance(value, Coroutine):
+            value = self.run_async(value)
+        if value is None:
+            return Execution()
+        try:
+            result = dumps(value, what="the result").data
+        except PayloadError as error:  # the work is done: doing it again would give the same result
+            return Execution(failure=_describe(error))
+        if len(result) > self.result_limit_bytes:
+            text = (
+                f"the result must be at most {self.result_limit_bytes} bytes when pickled, got {len(result)}: "
+                "write it to a file or a bucket and return its name"
+            )
+            return Execution(failure=Failure("ResultTooLarge", text, ""))
+        return Execution(result)
+
+    def _failed(self, job: ClaimedJob, error: BaseException) -> Execution:
+        failure = _describe(error)
+        if isinstance(error, Retry):
+            return Execution(failure=failure, retryable=True, retry_delay=error.delay)
+        if not isinstance(error, Exception):
+            return Execution(failure=failure, retryable=True)
+        if job.policy is not None:
+            policy = RetryPolicy.from_json(job.policy)
+        else:
+            task = self.tasks.get(job.task)
+            policy = self.default_policy if task is None else task.policy
+        return Execution(failure=failure, retryable=policy.covers(error))
+
+
+def _describe(error: BaseException) -> Failure:
+    error.__traceback__ = without_our_frames(error.__traceback__)
+    try:
+        return Failure.of(error)
+    except Overdue:
+        raise
+    except BaseException as broken:  # a __str__ that raises SystemExit must not look like a task that did
+        return Failure(type(error).__name__, f"(it cannot be shown: {type(broken).__name__})", "")
+
+
+def without_our_frames(traceback: TracebackType | None) -> TracebackType | None:
+    """Return the part of a traceback that starts in the task's own code."""
+    while traceback is not None and traceback.tb_frame.f_code.co_filename.startswith(_SKIPPED):
+        traceback = traceback.tb_next
+    return traceback
+
+
+def _mismatch(function: Any, args: tuple[Any, ...], kwargs: dict[str, Any], error: TypeError) -> str | None:
+    """Return what was expected and what came, if `error` says that the arguments do not fit the function."""
+    try:
+        signature = inspect.signature(function)
+    except (ValueError, TypeError):  # builtins without one: their own message is all there is
+        return None
+    try:
+        signature.bind(*args, **kwargs)
+    except TypeError as reason:
+        # A decorator may add arguments that the inner signature shows as missing. If the inner function was
+        # entered, the arguments did fit, and the error is the task's own.
+        code = getattr(inspect.unwrap(function), "__code__", None)
+        traceback = error.__traceback__
+        while traceback is not None:
+            if traceback.tb_frame.f_code is code:
+                return None
+            traceback = traceback.tb_next
+        name = getattr(function, "__qualname__", type(function).__name__)
+        came = ", ".join([*map(_shown, args), *(f"{key}={_shown(value)}" for key, value in kwargs.items())])
+        return f"the arguments do not fit: {reason}; expected {name}{signature}, got ({came[:SHOWN_CHARS]})"
+    return None
+
+
+def _shown(value: Any) -> str:
+    try:
+        return repr(value)[:SHOWN_CHARS]
+    except Exception:  # the arguments' own __repr__ must not hide the mismatch
+        return f"<{type(value).__name__}>"

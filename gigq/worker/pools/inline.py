@@ -1,0 +1,70 @@
+"""The inline pool: each job runs in the thread that gives it, at once. For tests and for debuggers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from gigq.storage.base import ClaimedJob
+from gigq.worker.pools.base import Ended, Hello, PoolEvent, Progress
+from gigq.worker.pools.local import LocalExecutor
+from gigq.worker.source import ModuleTarget, TaskSource
+
+
+class InlinePool:
+    """Runs one job within each `give`, which blocks until it has ended. Nothing of it can be stopped or taken back."""
+
+    def __init__(
+        self, source: TaskSource | ModuleTarget | None, *, url: str | None, soft_timeouts: bool = False
+    ) -> None:
+        self.concurrency = 1
+        self._local = LocalExecutor(source, url, soft_timeouts=soft_timeouts)
+        self._events: list[PoolEvent] = []
+
+    def start(self) -> Hello:
+        """Load the app into this process; see `Pool.start`."""
+        return self._local.start()
+
+    def filenos(self) -> Sequence[int]:
+        """Return nothing: what `give` did is there when it returns, and `tend` says so."""
+        return ()
+
+    def wanted(self) -> int:
+        """Return 1, or 0 while there are events to be fetched."""
+        return 0 if any(isinstance(event, Ended) for event in self._events) else 1
+
+    def give(self, jobs: Sequence[ClaimedJob]) -> list[ClaimedJob]:
+        """Run the first of `jobs` to its end, return the rest."""
+        if not jobs or not self.wanted():
+            return list(jobs)
+        job = jobs[0]
+        self._events.append(
+            self._local.run(job, lambda fraction, text: self._events.append(Progress(job, fraction, text)))
+        )
+        return list(jobs[1:])
+
+    def events(self) -> list[PoolEvent]:
+        """Return what has happened; see `Pool.events`."""
+        events, self._events = self._events, []
+        return events
+
+    def tend(self) -> float | None:
+        """Return 0 while there are events, so that the loop fetches them at once."""
+        return 0.0 if self._events else None
+
+    def recall(self, *, blocked_only: bool = False) -> list[ClaimedJob]:
+        """Return nothing: whatever was given has run."""
+        return []
+
+    def cancel(self, jobs: Sequence[tuple[int, int]]) -> None:
+        """Do nothing: whatever was given has run."""
+
+    def is_idle(self) -> bool:
+        """Return whether no job is in the pool."""
+        return not self._events
+
+    def kill(self) -> None:
+        """Do nothing: whatever was given has run."""
+
+    def stop(self) -> None:
+        """Close what was opened."""
+        self._local.close()

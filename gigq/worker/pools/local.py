@@ -1,0 +1,98 @@
+"""What the thread and inline pools share: jobs that run in the supervisor's own process."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Coroutine
+from typing import Any, cast
+
+from gigq.context import ProgressSink
+from gigq.payload import Failure
+from gigq.retry import RetryPolicy
+from gigq.storage import Durability, open_storage
+from gigq.storage.base import ClaimedJob, End, Storage
+from gigq.worker.execute import RESULT_LIMIT_BYTES, Execution, Executor
+from gigq.worker.pools.base import Ended, Hello, hello_of
+from gigq.worker.source import ModuleTarget, TaskSource
+
+
+class LocalExecutor:
+    """Loads the app into this process, and runs its jobs in the threads that call it.
+
+    Code that runs here cannot be stopped. With `soft_timeouts` a job that took longer than its timeout is recorded as
+    timed out when it returns; without, a job that has a timeout is refused.
+    """
+
+    def __init__(
+        self,
+        source: TaskSource | ModuleTarget | None,
+        url: str | None,
+        *,
+        soft_timeouts: bool,
+        result_limit_bytes: int = RESULT_LIMIT_BYTES,
+    ) -> None:
+        self._source = source
+        self._url = url
+        self._soft_timeouts = soft_timeouts
+        self._result_limit_bytes = result_limit_bytes
+        self._durability = "power"
+        self._storage: Storage | None = None
+
+    def start(self) -> Hello:
+        """Load the app; see `Pool.start`."""
+        source = self._source.load() if isinstance(self._source, ModuleTarget) else self._source
+        hello = hello_of(source)
+        self._url = self._url or hello.url
+        self._durability = hello.durability
+        self._executor = Executor(
+            {} if source is None else source.tasks,
+            RetryPolicy() if source is None else source.default_policy,
+            read_result=lambda job_id: self._open().result(job_id),
+            read_arguments=lambda job_id: self._open().arguments(job_id),
+            run_async=_run_async,
+            result_limit_bytes=self._result_limit_bytes,
+        )
+        return hello
+
+    def run(self, job: ClaimedJob, report: ProgressSink) -> Ended:
+        """Run a job, and say how it ended."""
+        if job.timeout is not None and not self._soft_timeouts:
+            text = (
+                f"its timeout of {job.timeout:g} s cannot be enforced in a thread: "
+                "use a pool of processes, or soft_timeouts=True"
+            )
+            return Ended(job, End.FAILED, None, 0.0, None, error=Failure("TimeoutNotEnforced", text, "").to_json())
+        started_at, started = time.time(), time.monotonic()
+        execution = self._executor.execute(job, report)
+        duration = time.monotonic() - started
+        return _ended(job, execution, started_at, duration)
+
+    def _open(self) -> Storage:
+        # Two threads may both open one; the second replaces the first, and both work.
+        if self._storage is None:
+            self._storage = open_storage(self._url or "", durability=cast(Durability, self._durability))
+        return self._storage
+
+    def close(self) -> None:
+        """Close what was opened here."""
+        if self._storage is not None:
+            self._storage.close()
+            self._storage = None
+
+
+def _ended(job: ClaimedJob, execution: Execution, started_at: float, duration: float) -> Ended:
+    result, failure, retryable, delay = execution
+    if job.timeout is not None and duration >= job.timeout:
+        text = f"ran longer than its timeout of {job.timeout:g} s"
+        traceback = "" if failure is None else failure.traceback
+        late = Failure("Timeout", text, traceback).to_json()
+        return Ended(job, End.TIMED_OUT, started_at, duration, None, error=late)
+    if failure is not None:
+        return Ended(job, End.FAILED, started_at, duration, None, None, failure.to_json(), retryable, delay)
+    return Ended(job, End.COMPLETED, started_at, duration, None, result)
+
+
+def _run_async(coroutine: Coroutine[Any, Any, Any]) -> Any:
+    import asyncio  # takes 30 ms that only coroutines need
+
+    return asyncio.run(coroutine)

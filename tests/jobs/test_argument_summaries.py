@@ -1,0 +1,70 @@
+"""What listings show of arguments."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import pytest
+
+from gigq import App, Job
+from gigq.summary import HIDDEN, SUMMARY_CHARS, positional_names, summarise
+
+
+def login(user: str, password: str = "", *, api_key: str = "", retries: int = 0) -> None: ...
+
+
+def test_arguments_look_like_the_call() -> None:
+    assert summarise((1, "two", None), {"three": [4.5]}) == "1, 'two', None, three=[4.5]"
+    assert summarise((), {}) == ""
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["password", "PASSWORD", "db_passwd", "passphrase", "token", "auth_token", "secret", "key", "api_key", "apikey"],
+)
+def test_arguments_named_like_secrets_are_hidden(name: str) -> None:
+    assert summarise((), {name: "hunter2"}) == f"{name}={HIDDEN}"
+    assert summarise(("hunter2",), {}, [name]) == HIDDEN
+
+
+@pytest.mark.parametrize("name", ["keyword", "monkey", "keys", "user", "path"])
+def test_other_arguments_are_shown(name: str) -> None:
+    assert summarise((), {name: 1}) == f"{name}=1"
+
+
+@pytest.mark.parametrize("by_value", [True, False])
+def test_secrets_of_a_job_never_reach_its_row(app: App, by_value: bool) -> None:
+    if by_value:
+        job = Job(function=login, args=("ann", "hunter2"), params={"api_key": "hunter3"})
+    else:
+        job = app.task(login).job("ann", "hunter2", api_key="hunter3")
+    app.submit(job)
+    row = app.queue.storage.get(job.id)
+    assert "hunter" not in str(row)
+    assert row.summary == f"'ann', {HIDDEN}, api_key={HIDDEN}"
+
+
+def test_long_arguments_are_cut() -> None:
+    text = summarise(("x" * 10_000, list(range(10_000)), {"a": "b" * 500}), {})
+    assert len(text) <= SUMMARY_CHARS
+    assert "…" in text or "..." in text
+
+
+def test_a_value_that_cannot_be_shown_is_no_reason_to_refuse_the_job(app: App) -> None:
+    class Hostile:
+        def __repr__(self) -> str:
+            raise RuntimeError
+
+    value: Any = Hostile()
+    assert "Hostile" in summarise((value,), {})
+
+
+def test_names_of_parameters_are_known_for_partials_and_methods() -> None:
+    class Shop:
+        def login(self, user: str, password: str) -> None: ...
+
+    assert positional_names(login) == ("user", "password")
+    assert positional_names(functools.partial(login, "ann")) == ("password",)
+    assert positional_names(Shop().login) == ("user", "password")
+    assert positional_names(len) == ()
