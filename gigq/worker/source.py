@@ -84,7 +84,7 @@ class ModuleTarget(NamedTuple):
             if error.name is None or not (self.module + ".").startswith(error.name + "."):
                 raise TargetError(f"importing {self.module} failed: {type(error).__name__}: {error}") from error
             raise TargetError(
-                f"no module {self.module!r} for {self}: run the worker where {self.module.split('.')[0]} can be imported"
+                f"no module {self.module!r} for {self}: run the worker where it can be imported from"
             ) from error
         except Exception as error:  # a user's module may raise anything while it is imported
             raise TargetError(f"importing {self.module} failed: {type(error).__name__}: {error}") from error

@@ -6,11 +6,9 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from pool_driver import Driver, FakeApp
+from pool_driver import Driver, FakeApp, StartPool
 
 from gigq.worker.pools.process import ProcessPool
-
-StartPool = Callable[..., Driver]
 
 
 @pytest.fixture

@@ -113,6 +113,10 @@ class Driver:
         return self.run(job, timeout=timeout)[0]
 
 
+StartPool = Callable[..., Driver]
+"""The fixture `start_pool`: functions in, a driven pool out."""
+
+
 def failure_of(ended: Ended) -> Failure:
     """Return the failure that an attempt ended with."""
     assert ended.error is not None

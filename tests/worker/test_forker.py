@@ -11,8 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import StartPool
-from pool_driver import children_of, descriptors, failure_of, is_running, make_job, poll_until
+from pool_driver import StartPool, children_of, descriptors, failure_of, is_running, make_job, poll_until
 
 from gigq.errors import WorkerError
 from gigq.storage.base import End

@@ -14,8 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import StartPool
-from pool_driver import Driver, failure_of, is_running, make_job, poll_until
+from pool_driver import Driver, StartPool, failure_of, is_running, make_job, poll_until
 
 from gigq.storage.base import End
 from gigq.worker.execute import Overdue

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import signal
 import stat
 import subprocess
 import sys
@@ -14,13 +15,26 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import StartPool
-from pool_driver import Driver, FakeApp, children_of, descriptors, ends, failure_of, is_running, make_job
+from pool_driver import (
+    Driver,
+    FakeApp,
+    StartPool,
+    children_of,
+    descriptors,
+    ends,
+    failure_of,
+    is_running,
+    make_job,
+    poll_until,
+)
 
 from gigq.context import current_job
 from gigq.errors import TargetError, WorkerError
+from gigq.job import Job
 from gigq.payload import loads
-from gigq.storage.base import End
+from gigq.queue import JobQueue
+from gigq.storage.base import BY_VALUE, ClaimRequest, End, Outcome
+from gigq.testing.harness import worker_row
 from gigq.worker.pools.base import Ended
 from gigq.worker.pools.process import ProcessPool
 from gigq.worker.source import ModuleTarget
@@ -248,6 +262,28 @@ def test_an_app_that_cannot_be_loaded_is_one_clear_error(module_folder: Path, co
 
 
 @pytest.mark.slow
+def test_an_import_that_hangs_can_be_interrupted(module_folder: Path) -> None:
+    (module_folder / "hanging_app.py").write_text(
+        "import os, time; open('importing', 'w').write(str(os.getpid())); time.sleep(100)"
+    )
+    pool = ProcessPool(ModuleTarget("hanging_app", "app"), url=None, concurrency=1)
+    path = module_folder / "importing"
+    main_thread = threading.main_thread().ident
+    assert main_thread is not None
+
+    def press_ctrl_c() -> None:
+        poll_until(lambda: path.exists() and path.read_text())
+        signal.pthread_kill(main_thread, signal.SIGINT)
+
+    thread = threading.Thread(target=press_ctrl_c)
+    thread.start()
+    with pytest.raises(KeyboardInterrupt):
+        pool.start()
+    thread.join()
+    assert not is_running(int(path.read_text()))
+
+
+@pytest.mark.slow
 def test_threads_started_by_an_app_are_warned_about(module_folder: Path, caplog: pytest.LogCaptureFixture) -> None:
     (module_folder / "threaded_app.py").write_text(
         APP + "import threading\nthreading.Thread(target=threading.Event().wait, daemon=True).start()\n"
@@ -328,18 +364,25 @@ def test_a_result_just_below_the_limit_arrives_and_one_above_does_not(start_pool
 
 
 def test_children_read_big_arguments_and_outputs_from_the_database(start_pool: StartPool, tmp_path: Path) -> None:
-    from gigq.job import Job
-    from gigq.queue import JobQueue
-
     queue = JobQueue(tmp_path / "jobs.db")
+    storage = queue.storage
     parent = Job(function=add, params={"a": 1})
-    child = Job(function=add, params={"a": 20, "b": parent.output})
     queue.submit(parent)
-    queue.submit(child)
-    job = make_job("add", inline=False)._replace(id=parent.id, task="(by value)")
-    driver = start_pool(url=f"sqlite:///{tmp_path / 'jobs.db'}")
-    assert value_of(driver.run_one(job)) == 2
+    queue.submit(Job(function=add, params={"a": 20, "b": parent.output}))
+    storage.register(worker_row("w1", 0.0))
+    driver = start_pool(url=storage.url)
+    request = ClaimRequest("w1", 1, [BY_VALUE])
+    results = []
+    for _ in range(2):
+        (job,) = storage.claim(request).jobs
+        ended = driver.run_one(job._replace(arguments=None))
+        results.append(value_of(ended))
+        outcome = Outcome(
+            job.seq, job.id, job.claims, job.attempt, ended.end, ended.started_at, 0.0, result=ended.result
+        )
+        storage.finish("w1", [outcome])
     queue.close()
+    assert results == [2, 22]
 
 
 # -- hygiene
@@ -388,8 +431,10 @@ def test_two_pools_in_one_program_do_not_hold_each_other(start_pool: StartPool) 
 
 
 def test_a_task_of_one_pool_cannot_disturb_another_pool(start_pool: StartPool) -> None:
+    of_pytest = {int(fd) for fd in descriptors()}
+
     def write_rubbish() -> None:
-        for fd in range(10, 1100):
+        for fd in set(range(3, 1100)) - of_pytest:
             try:
                 if stat.S_ISFIFO(os.fstat(fd).st_mode) or stat.S_ISSOCK(os.fstat(fd).st_mode):
                     os.set_blocking(fd, False)

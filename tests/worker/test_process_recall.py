@@ -11,8 +11,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from conftest import StartPool
-from pool_driver import Driver, make_job
+from pool_driver import Driver, StartPool, make_job
 
 from gigq.storage.base import ClaimedJob, End
 

@@ -1,0 +1,5 @@
+"""`python -m gigq`."""
+
+from gigq.cli import main
+
+main()

@@ -1,0 +1,247 @@
+"""The worker's loop: claim, hand out, collect, commit.
+
+Invariants: every claimed job is in the backlog, in the pool or among the outcomes until storage has recorded its end;
+the loop itself never waits for storage (the writer does); and an exchange is under way at most once at a time, so that
+a group grows while the one before it is committed.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import selectors
+import time
+from collections.abc import Sequence
+from enum import IntEnum
+from typing import Final
+
+from gigq.storage.base import BY_VALUE, Claimed, ClaimedJob, ClaimRequest, Listener, Outcome
+from gigq.worker.outcomes import outcome_of, release_of
+from gigq.worker.pools.base import Ended, Hello, Pool
+from gigq.worker.writer import Answer, Exchange, Writer
+
+LONGEST_SLEEP_SECONDS: Final = 1.0
+HELD_SECONDS: Final = 0.05  # a claimed job that finds no executor for so long goes back, for other workers
+
+log = logging.getLogger("gigq.worker")
+
+
+class Stage(IntEnum):
+    """How far a stop has come."""
+
+    WORKING = 0
+    DRAINING = 1
+    RELEASING = 2
+
+
+class Node:
+    """One run of a worker. All methods but `stop` and `notify` belong to the thread that calls `run`."""
+
+    def __init__(
+        self, pool: Pool, hello: Hello, worker_id: str, queues: Sequence[str] | None, *, burst: bool, drain: float
+    ) -> None:
+        self._pool = pool
+        self._hello = hello
+        self._worker_id = worker_id
+        self._tasks = (*hello.tasks, BY_VALUE)
+        self._queues = queues
+        self._burst = burst
+        self._drain = drain
+        self._wake_read, self._wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        self._wanted_stage = Stage.WORKING
+        self._stage = Stage.WORKING
+        self._drain_until = 0.0
+        self._backlog: list[ClaimedJob] = []
+        self._backlog_since = 0.0
+        self._outcomes: list[Outcome] = []
+        self._progress: dict[int, tuple[int, int, float, str]] = {}
+        self._is_exchanging = False
+        self._is_hungry = True  # there may be jobs to claim
+        self._is_done = False
+        self._next_due_at: float | None = None
+        self.counts = {"finished": 0, "fenced": 0}
+
+    def notify(self) -> None:
+        """Wake the loop, from any thread or signal handler."""
+        try:
+            os.write(self._wake_write, b"\1")
+        except BlockingIOError:
+            return  # it has wake-ups that it has not read yet
+
+    def stop(self, *, at_once: bool = False) -> None:
+        """Ask the loop to end: after what runs has finished, or at once; asked twice, at once."""
+        again = self._wanted_stage is not Stage.WORKING
+        self._wanted_stage = Stage.RELEASING if at_once or again else Stage.DRAINING
+        self.notify()
+
+    @property
+    def wake_descriptor(self) -> int:
+        """Where signals may write, to interrupt the loop's sleep."""
+        return self._wake_write
+
+    def run(self, writer: Writer, listener: Listener) -> None:
+        """Work until stopped, or in a burst until nothing is left to do."""
+        with selectors.DefaultSelector() as selector:
+            selector.register(self._wake_read, selectors.EVENT_READ)
+            selector.register(listener.fileno(), selectors.EVENT_READ)
+            for descriptor in self._pool.filenos():
+                selector.register(descriptor, selectors.EVENT_READ)
+            while not self._is_over():
+                for key, _ in selector.select(self._sleep()):
+                    if key.fd == self._wake_read:
+                        self._drain_wakes()
+                    elif key.fd == listener.fileno():
+                        listener.drain()
+                        self._is_hungry = True
+                self._step(writer)
+
+    def close(self) -> None:
+        """Close the loop's own descriptors."""
+        os.close(self._wake_read)
+        os.close(self._wake_write)
+
+    # -- one turn
+
+    def _step(self, writer: Writer) -> None:
+        if writer.failure is not None:
+            raise writer.failure
+        self._take_answers(writer)
+        for event in self._pool.events():
+            if isinstance(event, Ended):
+                self._outcomes.append(outcome_of(event, self._hello))
+            else:
+                job = event.job
+                self._progress[job.seq] = (job.seq, job.claims, event.fraction, event.message)
+        self._tend_delay = self._pool.tend()
+        self._hold(self._pool.recall(blocked_only=True))
+        if self._wanted_stage > self._stage:
+            self._advance()
+        if self._stage is Stage.WORKING:
+            self._hand_out()
+        else:
+            self._wind_down()
+        if not self._is_exchanging:
+            self._exchange(writer)
+
+    def _hand_out(self) -> None:
+        if self._backlog:
+            self._backlog = self._pool.give(self._backlog)
+            # What ran to its end inside `give` (the inline pool) is collected at the next turn, at once.
+            if self._backlog and time.monotonic() - self._backlog_since > HELD_SECONDS and not self._pool.wanted():
+                self._release(self._backlog)
+                self._backlog = []
+
+    def _hold(self, jobs: list[ClaimedJob]) -> None:
+        if not jobs:
+            return
+        if not self._backlog:
+            self._backlog_since = time.monotonic()
+        self._backlog = sorted([*self._backlog, *jobs], key=lambda job: (-job.priority, job.seq))
+
+    def _release(self, jobs: Sequence[ClaimedJob]) -> None:
+        self._outcomes += map(release_of, jobs)
+
+    def _exchange(self, writer: Writer) -> None:
+        claim = None
+        if self._stage is Stage.WORKING:
+            due = self._next_due_at is not None and time.time() >= self._next_due_at
+            wanted = self._pool.wanted() - len(self._backlog)
+            if wanted > 0 and (self._is_hungry or due or self._outcomes):
+                claim = ClaimRequest(self._worker_id, wanted, self._tasks, self._queues)
+                self._is_hungry = False
+        if not (self._outcomes or self._progress or claim is not None):
+            return
+        ends_burst = self._burst and claim is not None and self._pool.is_idle() and not self._backlog
+        writer.ask(Exchange(self._outcomes, claim, list(self._progress.values()), ends_burst))
+        self._outcomes, self._progress = [], {}
+        self._is_exchanging = True
+
+    def _take_answers(self, writer: Writer) -> None:
+        if writer.has_changed:
+            writer.has_changed = False
+            self._is_hungry = True
+        if writer.is_evicted:
+            writer.is_evicted = False
+            # Others have these already; what runs goes on, and its late outcome is fenced.
+            self._pool.recall()
+            self._backlog = []
+        while writer.answers:
+            self._take(writer.answers.popleft())
+
+    def _take(self, answer: Answer) -> None:
+        self._is_exchanging = False
+        finished = answer.finished
+        self.counts["finished"] += len(answer.exchange.outcomes) - len(finished.fenced)
+        for outcome in finished.fenced:
+            self.counts["fenced"] += 1
+            log.warning("fenced: job %s was taken from this worker; its late outcome changes nothing", outcome.id)
+        if finished.cancel:
+            self._cancel(finished.cancel)
+        if finished.claimed is not None and answer.exchange.claim is not None:
+            self._take_claimed(finished.claimed, answer.exchange.claim)
+            if answer.exchange.wants_unfinished and not finished.claimed.jobs and not answer.unfinished:
+                self._is_done = self._is_quiet()
+
+    def _take_claimed(self, claimed: Claimed, request: ClaimRequest) -> None:
+        self._next_due_at = claimed.next_due_at
+        if len(claimed.jobs) >= request.limit:
+            self._is_hungry = True
+        if not claimed.jobs:
+            return
+        urgent = max(job.priority for job in claimed.jobs)
+        if urgent > min((job.priority for job in claimed.jobs), default=urgent) or self._backlog:
+            # A late priority overtakes what lies ahead of the executors.
+            self._hold(self._pool.recall())
+        self._hold(claimed.jobs)
+
+    def _cancel(self, leases: list[tuple[int, int]]) -> None:
+        wanted = set(leases)
+        self._release([job for job in self._backlog if (job.seq, job.claims) in wanted])
+        self._backlog = [job for job in self._backlog if (job.seq, job.claims) not in wanted]
+        self._pool.cancel(leases)
+
+    # -- stopping
+
+    def _advance(self) -> None:
+        self._stage = self._wanted_stage
+        if self._stage is Stage.DRAINING:
+            log.info("stopping: running jobs have %g s to finish", self._drain)
+            self._drain_until = time.monotonic() + self._drain
+
+    def _wind_down(self) -> None:
+        self._release([*self._backlog, *self._pool.recall()])
+        self._backlog = []
+        if self._stage is Stage.DRAINING and time.monotonic() >= self._drain_until:
+            log.info("stopping: giving back what still runs")
+            self._stage = self._wanted_stage = Stage.RELEASING
+        if self._stage is Stage.RELEASING and not self._pool.is_idle():
+            self._pool.kill()
+
+    def _is_quiet(self) -> bool:
+        return not (self._outcomes or self._progress or self._backlog or self._is_exchanging) and self._pool.is_idle()
+
+    def _is_over(self) -> bool:
+        return (self._is_done or self._stage is not Stage.WORKING) and self._is_quiet()
+
+    # -- sleeping
+
+    _tend_delay: float | None = None
+
+    def _sleep(self) -> float:
+        delays = [LONGEST_SLEEP_SECONDS]
+        if self._tend_delay is not None:
+            delays.append(self._tend_delay)
+        if self._next_due_at is not None and not self._is_exchanging:
+            delays.append(self._next_due_at - time.time() + 0.001)
+        if self._backlog:
+            delays.append(HELD_SECONDS)
+        if self._stage is not Stage.WORKING:
+            delays.append(0.05)
+        return max(0.0, min(delays))
+
+    def _drain_wakes(self) -> None:
+        try:
+            while os.read(self._wake_read, 4096):
+                pass
+        except BlockingIOError:
+            return

@@ -1,0 +1,44 @@
+"""From what a pool saw to what storage records: whether another attempt follows, and when."""
+
+from __future__ import annotations
+
+import time
+
+from gigq.payload import Failure
+from gigq.retry import RetryPolicy
+from gigq.storage.base import ClaimedJob, End, Outcome
+from gigq.worker.pools.base import Ended, Hello
+
+
+def outcome_of(ended: Ended, hello: Hello) -> Outcome:
+    """Return the outcome of an attempt."""
+    job = ended.job
+    finished_at = time.time() if ended.started_at is None else ended.started_at + ended.duration
+    reason = None if ended.error is None else str(Failure.from_json(ended.error))
+    return Outcome(
+        job.seq, job.id, job.claims, job.attempt, ended.end, ended.started_at, finished_at, ended.pid,
+        ended.result, ended.error, reason, _retry_in(ended, hello),
+    )  # fmt: skip
+
+
+def release_of(job: ClaimedJob) -> Outcome:
+    """Return the outcome of a job that had not started and goes back."""
+    return Outcome(job.seq, job.id, job.claims, job.attempt, End.RELEASED, None, time.time())
+
+
+def _retry_in(ended: Ended, hello: Hello) -> float | None:
+    job = ended.job
+    if ended.end is End.LOST:
+        return 0.0
+    if ended.end is End.FAILED and ended.retryable:
+        return ended.retry_delay if ended.retry_delay is not None else _policy(job, hello).delay_after(job.attempt)
+    if ended.end is End.TIMED_OUT and (policy := _policy(job, hello)).on_timeout:
+        return policy.delay_after(job.attempt)
+    return None
+
+
+def _policy(job: ClaimedJob, hello: Hello) -> RetryPolicy:
+    if job.policy is not None:
+        return RetryPolicy.from_json(job.policy)
+    task = hello.tasks.get(job.task)
+    return hello.default_policy if task is None else task.policy

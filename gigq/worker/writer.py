@@ -1,0 +1,143 @@
+"""The storage thread: the only writer for a worker's jobs, so that the loop never waits for the database."""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Final, NamedTuple
+
+from gigq.errors import StorageError
+from gigq.storage.base import ClaimRequest, Finished, Outcome, Storage, WorkerRow
+from gigq.worker.peers import Peers
+
+HEARTBEAT_SECONDS: Final = 2.0
+PEERS_SECONDS: Final = 1.0
+LOOK_SECONDS: Final = 0.1  # behind the wake-ups: how often an idle worker looks whether the database has changed
+TROUBLE_SECONDS: Final = 0.5  # between attempts to write while the database refuses
+
+log = logging.getLogger("gigq.worker")
+
+
+class Exchange(NamedTuple):
+    """What the loop asks of storage: record these ends, and claim more, in one transaction."""
+
+    outcomes: Sequence[Outcome]
+    claim: ClaimRequest | None
+    progress: Sequence[tuple[int, int, float, str]] = ()
+    wants_unfinished: bool = False
+
+
+class Answer(NamedTuple):
+    """What came of an exchange."""
+
+    exchange: Exchange
+    finished: Finished
+    unfinished: bool
+
+
+class Writer:
+    """Runs exchanges, heartbeats and rescues in a thread of its own.
+
+    `answers`, `has_changed` and `is_evicted` are read and reset by the loop, after `notify` has woken it.
+    """
+
+    def __init__(self, storage: Storage, row: WorkerRow, notify: Callable[[], None]) -> None:
+        self._storage = storage
+        self._row = row
+        self._notify = notify
+        self._requests: queue.SimpleQueue[Exchange | None] = queue.SimpleQueue()
+        self._peers = Peers(row.id, row.host)
+        self._thread = threading.Thread(target=self._run, name="gigq-storage", daemon=True)
+        self.answers: deque[Answer] = deque()
+        self.has_changed = False
+        self.is_evicted = False
+        self.failure: BaseException | None = None
+
+    def start(self) -> None:
+        """Register the worker and begin. Raises StorageError."""
+        self._storage.register(self._row)
+        self._thread.start()
+
+    def ask(self, exchange: Exchange) -> None:
+        """Have an exchange made; its answer comes through `answers`."""
+        self._requests.put(exchange)
+
+    def stop(self) -> None:
+        """Finish what was asked, mark the worker as stopped, and wait for the thread."""
+        self._requests.put(None)
+        self._thread.join()
+
+    def _run(self) -> None:
+        try:
+            self._serve()
+        except BaseException as error:
+            # The loop must learn of it and end: a worker that cannot write must not go on claiming.
+            self.failure = error
+            self._notify()
+
+    def _serve(self) -> None:
+        watch = self._storage.watch()
+        beaten_at = looked_at = time.monotonic()
+        while True:
+            try:
+                exchange = self._requests.get(timeout=LOOK_SECONDS)
+            except queue.Empty:
+                pass
+            else:
+                if exchange is None:
+                    self._storage.unregister(self._row.id)
+                    return
+                self.answers.append(self._make(exchange))
+                self._notify()
+            now = time.monotonic()
+            try:
+                if now - beaten_at >= HEARTBEAT_SECONDS:
+                    self._beat()
+                    beaten_at = now
+                if now - looked_at >= PEERS_SECONDS:
+                    self._rescue(now - looked_at)
+                    looked_at = now
+                if watch.wait(0):
+                    self.has_changed = True
+                    self._notify()
+            except StorageError as error:
+                log.error("the database refuses: %s", error)
+                looked_at = time.monotonic()  # time in which we could not write ourselves proves nothing about others
+
+    def _make(self, exchange: Exchange) -> Answer:
+        """Make an exchange, however long it takes: an outcome is never dropped.
+
+        Repeating it is safe also when a commit's fate is unknown: what was recorded is then fenced.
+        """
+        while True:
+            try:
+                if exchange.progress:
+                    self._storage.report_progress(self._row.id, exchange.progress)
+                finished = self._storage.finish(self._row.id, exchange.outcomes, exchange.claim)
+                unfinished = (
+                    exchange.wants_unfinished
+                    and exchange.claim is not None
+                    and self._storage.unfinished(exchange.claim.tasks, exchange.claim.queues)
+                )
+                return Answer(exchange, finished, unfinished)
+            except StorageError as error:
+                log.error("the database refuses, trying again: %s", error)
+                time.sleep(TROUBLE_SECONDS)
+
+    def _beat(self) -> None:
+        if not self._storage.heartbeat(self._row.id):
+            log.warning("others took this worker for dead: it registers again, and its old leases are void")
+            self._storage.register(self._row)
+            self.is_evicted = True
+            self._notify()
+
+    def _rescue(self, elapsed: float) -> None:
+        for worker, reason in self._peers.dead(self._storage.workers(), elapsed).items():
+            rescued = self._storage.rescue(worker, reason)
+            log.warning("%s: took back %d jobs", reason, len(rescued))
+            self.has_changed = True
+            self._notify()
