@@ -5,6 +5,8 @@ from __future__ import annotations
 import click
 
 import gigq
+from gigq.cli.demo import demo
+from gigq.cli.jobs import jobs, prune, stats, why, workers
 from gigq.cli.worker import worker
 
 
@@ -14,4 +16,5 @@ def main() -> None:
     """Run and look after gigq's jobs."""
 
 
-main.add_command(worker)
+for command in (worker, jobs, stats, workers, prune, why, demo):
+    main.add_command(command)

@@ -1,0 +1,55 @@
+"""Which database a command looks at: `--db`, else that of `--app`, else `$GIGQ_URL`."""
+
+from __future__ import annotations
+
+import functools
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+from gigq.errors import GigQError, TargetError
+from gigq.queue import JobQueue
+from gigq.storage import resolve_url, sqlite_path
+from gigq.worker.source import ModuleTarget
+
+_ASK = "import sys; from gigq.worker.source import ModuleTarget; print(ModuleTarget.parse(sys.argv[1]).load().url)"
+
+
+def with_queue(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command `--db` and `--app`, and the queue they name as its first argument; show errors in one line."""
+
+    @click.option("--db", metavar="URL", help="The database's path or URL; default: $GIGQ_URL.")
+    @click.option("--app", metavar="MODULE:APP", help="Use the database of this app.")
+    @functools.wraps(command)
+    def wrapped(*args: Any, db: str | None, app: str | None, **options: Any) -> None:
+        try:
+            command(open_queue(db, app), *args, **options)
+        except GigQError as error:
+            raise click.ClickException(str(error)) from error
+
+    return wrapped
+
+
+def open_queue(db: str | None, app: str | None) -> JobQueue:
+    """Return the queue that the options name; a database that does not exist is an error, not a new file."""
+    if db is None and app is not None:
+        db = _url_of(app)
+    if db is None and not os.environ.get("GIGQ_URL"):
+        raise click.UsageError("expected --db, --app or $GIGQ_URL to say which database; got none of them")
+    url = resolve_url(db)
+    if not sqlite_path(url).exists():
+        raise click.ClickException(f"there is no database at {sqlite_path(url)}")
+    return JobQueue(url)
+
+
+def _url_of(app: str) -> str:
+    """Ask a process of its own, so that a listing never imports the app's code."""
+    ModuleTarget.parse(app)
+    answer = subprocess.run([sys.executable, "-c", _ASK, app], capture_output=True, text=True, check=False)
+    if answer.returncode != 0:
+        raise TargetError(f"cannot load {app}: {answer.stderr.strip().splitlines()[-1:] or ['unknown']}")
+    return answer.stdout.strip().splitlines()[-1]
