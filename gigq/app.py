@@ -9,7 +9,7 @@ import weakref
 from collections.abc import Callable, Coroutine, Iterable, Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Final, ParamSpec, Protocol, TypeVar, overload
+from typing import Any, Final, Never, ParamSpec, Protocol, TypeVar, overload
 
 from typing_extensions import Unpack
 
@@ -32,7 +32,7 @@ class TaskDecorator(Protocol):
     """What `@app.task(…)` returns."""
 
     @overload
-    def __call__(self, function: Callable[P, Coroutine[Any, Any, R]], /) -> Task[P, R, Coroutine[Any, Any, R]]: ...
+    def __call__(self, function: Callable[P, Coroutine[Any, Any, R]], /) -> Task[P, R, Coroutine[object, Never, R]]: ...
     @overload
     def __call__(self, function: Callable[P, R], /) -> Task[P, R]: ...
     def __call__(self, function: Any, /) -> Any: ...
@@ -101,14 +101,12 @@ class App:
         return _find_task, (self.url, self.name, task_name)
 
     @overload
-    def task(self, function: Callable[P, Coroutine[Any, Any, R]], /) -> Task[P, R, Coroutine[Any, Any, R]]: ...
+    def task(self, function: Callable[P, Coroutine[Any, Any, R]], /) -> Task[P, R, Coroutine[object, Never, R]]: ...
     @overload
     def task(self, function: Callable[P, R], /) -> Task[P, R]: ...
     @overload
-    def task(self, *, name: str | None = None, **options: Unpack[TaskDefaults]) -> TaskDecorator: ...
-    def task(
-        self, function: Callable[..., Any] | None = None, /, *, name: str | None = None, **options: Any
-    ) -> Any:
+    def task(self, /, *, name: str | None = None, **options: Unpack[TaskDefaults]) -> TaskDecorator: ...
+    def task(self, function: Callable[..., Any] | None = None, /, *, name: str | None = None, **options: Any) -> Any:
         """Register a function as a task: `@app.task`, or `@app.task(priority=5, timeout=30)`.
 
         Args:
@@ -160,9 +158,7 @@ class App:
 
         Raises what `JobQueue.submit` raises.
         """
-        self._queue.submit_many(
-            member for job in jobs for member in (job if isinstance(job, Group) else [job])
-        )
+        self._queue.submit_many(member for job in jobs for member in (job if isinstance(job, Group) else [job]))
 
     def submit_many(self, jobs: Iterable[Job[Any]]) -> list[Job[Any]]:
         """Store jobs in one transaction and return them, as `JobQueue.submit_many` does."""

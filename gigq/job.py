@@ -93,7 +93,7 @@ class Job(Generic[R_co]):
     def __init__(
         self,
         name: str | None = None,
-        function: Callable[..., Any] | JobMaker[R_co] | None = None,
+        function: JobMaker[R_co] | Callable[..., R_co] | None = None,
         params: Mapping[str, Any] | None = None,
         *,
         args: Iterable[Any] = (),

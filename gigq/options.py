@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any, Final, TypedDict
 
@@ -59,7 +59,7 @@ class Options:
     timeout: float | None = None
     max_attempts: int = DEFAULT_MAX_ATTEMPTS
     description: str = ""
-    policy: RetryPolicy = RetryPolicy()
+    policy: RetryPolicy = field(default_factory=RetryPolicy)
     own_policy: bool = False  # the policy was changed for these calls, so their rows must carry it
     delay: float | None = None
     run_at: float | None = None

@@ -115,9 +115,7 @@ class _Draft:
 
     def _both(self, parent_id: str, one: When, other: When) -> When:
         if {one, other} == {When.SUCCESS, When.FAILURE}:
-            raise DependencyError(
-                f"{self.job!r} waits for both success and failure of {parent_id}: it could never run"
-            )
+            raise DependencyError(f"{self.job!r} waits for both success and failure of {parent_id}: it could never run")
         return other if one is When.ALWAYS else one
 
 

@@ -30,9 +30,7 @@ def summarise(args: Sequence[Any], params: Mapping[str, Any], names: Sequence[st
         HIDDEN if index < len(names) and _SECRET.search(names[index]) else _show(value)
         for index, value in enumerate(args[:20])
     ]
-    parts += [
-        f"{name}={HIDDEN if _SECRET.search(name) else _show(value)}" for name, value in list(params.items())[:20]
-    ]
+    parts += [f"{name}={HIDDEN if _SECRET.search(name) else _show(value)}" for name, value in list(params.items())[:20]]
     text = ", ".join(parts)
     return text if len(text) <= SUMMARY_CHARS else text[: SUMMARY_CHARS - 1] + "…"
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from gigq import App
 from measure import Measures, measure_file
 from report import make_report
+
+from gigq import App
 
 app = App("index.db")
 

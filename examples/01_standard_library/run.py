@@ -1,6 +1,6 @@
 """Index the standard library of the running Python with two worker processes.
 
-    python run.py [--limit N] [--kill] [--report FILE]
+python run.py [--limit N] [--kill] [--report FILE]
 """
 
 from __future__ import annotations
@@ -16,8 +16,9 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from gigq import Job, group
 from indexer import app, measure, write_report
+
+from gigq import Job, group
 
 WORKERS = 2
 POLL_SECONDS = 0.05

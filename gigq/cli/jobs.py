@@ -166,7 +166,7 @@ def _print_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> No
 
     table = Table(box=box.SIMPLE)
     for column in columns:
-        table.add_column(column, overflow="fold")
+        table.add_column(column, overflow="fold", no_wrap=column in ("id", "state"))
     for row in rows:
         table.add_row(*(Text(plain(value)) for value in row))  # Text: nothing from the database is markup
     Console().print(table)

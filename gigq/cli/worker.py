@@ -25,9 +25,7 @@ def worker(target: str | None, queues: str | None, log_level: str, **options: An
     """Run jobs of TARGET: module:app, or a database's path or URL (then only jobs sent by value); else $GIGQ_URL."""
     from gigq.worker import Worker
 
-    logging.basicConfig(
-        level=log_level.upper(), stream=sys.stderr, format="%(asctime)s %(levelname)-7s %(message)s"
-    )
+    logging.basicConfig(level=log_level.upper(), stream=sys.stderr, format="%(asctime)s %(levelname)-7s %(message)s")
     if target is None and not os.environ.get("GIGQ_URL"):
         raise click.UsageError("expected a target such as myapp:app or jobs.db, or $GIGQ_URL; got neither")
     try:

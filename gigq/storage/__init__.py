@@ -33,9 +33,7 @@ def resolve_url(url: str | os.PathLike[str] | None) -> str:
     if parts.scheme != "sqlite":
         raise ConfigurationError(f"the database must be a path or a sqlite:/// URL, got scheme {parts.scheme!r}")
     if parts.netloc or not parts.path.strip("/") or parts.query or parts.fragment:
-        raise ConfigurationError(
-            f"expected sqlite:///relative/path.db or sqlite:////absolute/path.db, got {text!r}"
-        )
+        raise ConfigurationError(f"expected sqlite:///relative/path.db or sqlite:////absolute/path.db, got {text!r}")
     return _sqlite_url(sqlite_path(text))
 
 

@@ -120,7 +120,7 @@ class Worker:
         return self
 
     def stop(self) -> None:
-        """End a worker that `start` started, after what runs has finished, or after `drain` seconds. May be repeated."""
+        """End a worker that `start` started, once what runs has finished or after `drain` seconds. Safe to repeat."""
         if self._node is not None:
             self._node.stop()
         if self._thread is not None:

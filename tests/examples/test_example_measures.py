@@ -1,6 +1,7 @@
 """The pure half of examples/01_standard_library, on sources small enough to count by hand."""
 
 import importlib
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -9,7 +10,7 @@ import pytest
 
 FOLDER = Path(__file__).parents[2] / "examples" / "01_standard_library"
 
-SOURCE = '''\
+SOURCE = """\
 import os.path
 from . import sibling
 from ..upper import name
@@ -26,7 +27,7 @@ class Thing:
             while True:
                 break
         return inner
-'''
+"""
 
 
 @pytest.fixture
@@ -35,7 +36,7 @@ def example(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[ModuleType, Modul
     measure, report = importlib.import_module("measure"), importlib.import_module("report")
     yield measure, report
     for name in ("measure", "report"):
-        monkeypatch.delitem(importlib.sys.modules, name)  # type: ignore[attr-defined]
+        monkeypatch.delitem(sys.modules, name)
 
 
 def test_source_is_measured(example: tuple[ModuleType, ModuleType], tmp_path: Path) -> None:

@@ -141,7 +141,8 @@ def test_a_dead_forker_is_replaced_and_its_running_job_is_lost(start_pool: Start
     driver.give(job)
     driver.until(lambda: path.exists() and path.read_text())
     os.kill(driver.pool._crew._link.pid, signal.SIGKILL)  # type: ignore[attr-defined]
-    ended = driver.run_one(job)
+    driver.until(driver.pool.is_idle)
+    (ended,) = driver.ended
     assert ended.end is End.LOST
     assert failure_of(ended).message == "killed, because the process that forked it died"
     poll_until(lambda: not is_running(int(path.read_text())), timeout=1)
@@ -191,6 +192,7 @@ def test_a_forker_that_is_stopped_does_not_save_a_job_from_its_deadline(start_po
     assert driver.run_one(make_job("spin", timeout=0.1)).end is End.TIMED_OUT
 
 
+@pytest.mark.slow
 def test_a_fork_that_fails_is_tried_again_and_no_job_is_lost(start_pool: StartPool, monkeypatch) -> None:  # type: ignore[no-untyped-def]
     supervisor, real_fork, failures = os.getpid(), os.fork, [2]
 
@@ -208,6 +210,7 @@ def test_a_fork_that_fails_is_tried_again_and_no_job_is_lost(start_pool: StartPo
     assert ended.end is End.COMPLETED
 
 
+@pytest.mark.slow
 def test_children_that_cannot_be_made_for_want_of_descriptors_are_made_later(
     start_pool: StartPool, monkeypatch
 ) -> None:  # type: ignore[no-untyped-def]

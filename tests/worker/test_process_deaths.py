@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import hashlib
 import os
 import resource
 import signal
@@ -256,6 +257,39 @@ def test_grandchildren_die_with_a_child(start_pool: StartPool, tmp_path: Path) -
     poll_until(lambda: not is_running(int(path.read_text())), timeout=1)
 
 
+def block_in_c(path: str) -> None:
+    Path(path).write_text(str(os.getpid()))
+    hashlib.pbkdf2_hmac("sha512", b"x", b"y", 1_000_000_000)
+
+
+def wait_for_a_grandchild(path: str) -> None:
+    process = subprocess.Popen([sys.executable, "-c", "while True: pass"])
+    Path(path).write_text(str(process.pid))
+    process.wait()
+
+
+@pytest.mark.parametrize("function", [block_in_c, wait_for_a_grandchild])
+def test_a_child_killed_from_outside_is_a_lost_attempt_at_once(
+    start_pool: StartPool, tmp_path: Path, function: Callable[..., None]
+) -> None:  # fault 1
+    path = tmp_path / "pid"
+    driver = start_pool(function, noop)
+    pid = driver.run_one(make_job("noop")).pid
+    assert pid is not None
+    job = make_job(function, str(path))
+    driver.give(job)
+    driver.until(lambda: path.exists() and path.read_text())
+    os.kill(pid, signal.SIGKILL)
+    started = time.monotonic()
+    driver.until(driver.pool.is_idle)
+    ended = driver.ended[-1]
+    assert ended.end is End.LOST
+    assert failure_of(ended).message == "killed by signal 9 (SIGKILL)"
+    assert driver.run_one(make_job("noop")).end is End.COMPLETED
+    assert time.monotonic() - started < 1
+    poll_until(lambda: not is_running(int(path.read_text())), timeout=1)
+
+
 def test_a_forked_copy_of_the_task_takes_no_part(start_pool: StartPool) -> None:
     def fork() -> int:
         return os.fork()  # the copy returns from the function as well
@@ -317,6 +351,7 @@ def test_changed_surroundings_do_not_stop_the_child(start_pool: StartPool, tmp_p
     check_others_go_on(driver)
 
 
+@pytest.mark.slow
 def test_a_flood_on_standard_output_passes(tmp_path: Path) -> None:  # fault 30, with less of it
     from test_process_pool import run_script
 

@@ -65,9 +65,7 @@ def ready_lanes(db: sqlite3.Connection, request: ClaimRequest) -> list[tuple[str
     queues = None if request.queues is None else frozenset(request.queues)
     lanes: list[tuple[str, str]] = []
     queue, task = "", ""
-    while lane := (
-        db.execute(_NEXT_TASK, (queue, task)).fetchone() or db.execute(_NEXT_QUEUE, (queue,)).fetchone()
-    ):
+    while lane := (db.execute(_NEXT_TASK, (queue, task)).fetchone() or db.execute(_NEXT_QUEUE, (queue,)).fetchone()):
         queue, task = lane
         if task in tasks and (queues is None or queue in queues):
             lanes.append(lane)
@@ -78,9 +76,7 @@ def ready_lanes(db: sqlite3.Connection, request: ClaimRequest) -> list[tuple[str
 
 def _foremost(db: sqlite3.Connection, lanes: list[tuple[str, str]]) -> list[tuple[str, str]]:
     """Return the lanes whose first jobs come first, when there are more than one statement can name."""
-    heads = [
-        (*db.execute(f"SELECT -priority, seq FROM ({_LANE})", (*lane, 1)).fetchone(), lane) for lane in lanes
-    ]
+    heads = [(*db.execute(f"SELECT -priority, seq FROM ({_LANE})", (*lane, 1)).fetchone(), lane) for lane in lanes]
     return [lane for _, _, lane in sorted(heads)[:LANES_AT_ONCE]]
 
 

@@ -20,9 +20,7 @@ _UNMET = """(SELECT count(*) FROM job_edges e JOIN jobs p ON p.seq = e.parent
              WHERE e.child = jobs.seq AND p.state IN ('PENDING', 'RUNNING'))"""
 
 
-def settle(
-    db: sqlite3.Connection, ended: Sequence[tuple[int, JobState]], now: float, *, first_child: int = 0
-) -> None:
+def settle(db: sqlite3.Connection, ended: Sequence[tuple[int, JobState]], now: float, *, first_child: int = 0) -> None:
     """Release or cancel the dependants of jobs that have just ended, given as (seq, state)."""
     states = dict(ended)
     while states:
@@ -92,8 +90,10 @@ def revive(db: sqlite3.Connection, seq: int) -> None:
             """,
             (parent,),
         )
-        fallen = db.execute("SELECT seq FROM jobs WHERE cancelled_by = ? AND seq IN "
-                            "(SELECT child FROM job_edges WHERE parent = ?)", (parent, parent)).fetchall()
+        fallen = db.execute(
+            "SELECT seq FROM jobs WHERE cancelled_by = ? AND seq IN (SELECT child FROM job_edges WHERE parent = ?)",
+            (parent, parent),
+        ).fetchall()
         for (child,) in fallen:
             culprit = bad_parent(db, child)
             if culprit is not None:

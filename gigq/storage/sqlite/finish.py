@@ -95,9 +95,7 @@ def finish(db: sqlite3.Connection, worker: str, outcomes: Sequence[Outcome], now
     return fenced
 
 
-def _complete(
-    db: sqlite3.Connection, worker: str, completed: list[Outcome]
-) -> tuple[list[Outcome], list[Outcome]]:
+def _complete(db: sqlite3.Connection, worker: str, completed: list[Outcome]) -> tuple[list[Outcome], list[Outcome]]:
     """Mark jobs as completed and store their results; return the outcomes that were, and those whose lease was lost."""
     if not completed:
         return [], []

@@ -137,9 +137,7 @@ def arguments(db: sqlite3.Connection, job_id: str) -> bytes:
 
 def result(db: sqlite3.Connection, job_id: str) -> bytes | None:
     """Return the stored result of a job, None where there is none."""
-    row = db.execute(
-        "SELECT data FROM jobs LEFT JOIN job_results ON job = seq WHERE id = ?", (job_id,)
-    ).fetchone()
+    row = db.execute("SELECT data FROM jobs LEFT JOIN job_results ON job = seq WHERE id = ?", (job_id,)).fetchone()
     if row is None:
         raise JobNotFound(job_id)
     return row[0] if row[0] is None else bytes(row[0])

@@ -29,8 +29,13 @@ def prune(db: sqlite3.Connection, before: float) -> int:
         "UPDATE jobs SET cancelled_by = NULL WHERE seq IN (SELECT child FROM job_edges WHERE parent = ?)",
         [(seq,) for seq, _ in rows],
     )
-    for table, column in (("job_arguments", "job"), ("job_results", "job"), ("job_edges", "parent"),
-                          ("job_edges", "child"), ("jobs", "seq")):
+    for table, column in (
+        ("job_arguments", "job"),
+        ("job_results", "job"),
+        ("job_edges", "parent"),
+        ("job_edges", "child"),
+        ("jobs", "seq"),
+    ):
         db.executemany(f"DELETE FROM {table} WHERE {column} = ?", [(seq,) for seq, _ in rows])
     db.executemany("DELETE FROM job_executions WHERE job_id = ?", [(job_id,) for _, job_id in rows])
     db.execute("DELETE FROM workers WHERE stopped_at <= ?", (before,))

@@ -55,9 +55,7 @@ def addresses(db: sqlite3.Connection) -> list[str]:
     ]
 
 
-def report_progress(
-    db: sqlite3.Connection, worker: str, reports: Sequence[tuple[int, int, float, str]]
-) -> None:
+def report_progress(db: sqlite3.Connection, worker: str, reports: Sequence[tuple[int, int, float, str]]) -> None:
     """Store how far running jobs are."""
     db.executemany(
         """

@@ -1,0 +1,72 @@
+"""What Huey does in the benchmarks, and the instance that its consumer imports. Prints one JSON object.
+
+python huey_side.py MEASURE COUNT [WORKER_PID]
+"""
+
+import json
+import sys
+import time
+
+from huey import SqliteHuey
+from measures import backlog, drain, each, wait_for
+
+# Its fast settings: WAL is the default, fsync=False is PRAGMA synchronous=OFF.
+huey = SqliteHuey("bench", filename="bench.db", fsync=False)
+
+RESULT_POLL_SECONDS = 0.001
+
+
+@huey.task()
+def noop(n):
+    return n
+
+
+def completed():
+    return huey.storage.result_store_size()
+
+
+def one_by_one(count):
+    for n in range(count):
+        noop(n)
+
+
+def in_one_call(count):
+    noop.map(range(count))
+
+
+def warm_up():
+    before = completed()
+    one_by_one(200)
+    wait_for(lambda: completed() - before, 200)
+
+
+def main():
+    measure, count = sys.argv[1], int(sys.argv[2])
+    if measure == "enqueue":
+        result = each(one_by_one, count)
+    elif measure == "enqueue_many":
+        result = each(in_one_call, count)
+    elif measure == "drain":
+        warm_up()
+        result = drain(one_by_one, completed, count)
+    elif measure == "backlog":
+        warm_up()
+        result = backlog(one_by_one, completed, count, int(sys.argv[3]))
+    elif measure == "round_trip":
+        warm_up()
+        samples = []
+        for n in range(count):
+            started = time.perf_counter()
+            value = noop(n).get(blocking=True, timeout=30, max_delay=RESULT_POLL_SECONDS)
+            samples.append(time.perf_counter() - started)
+            assert value == n, (value, n)
+        result = {"samples": samples}
+    else:
+        raise SystemExit(f"unknown measure {measure!r}")
+    if measure.startswith("enqueue"):
+        assert huey.storage.queue_size() == count, (huey.storage.queue_size(), count)
+    print(json.dumps(result))
+
+
+if __name__ == "__main__":
+    main()
