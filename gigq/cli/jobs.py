@@ -169,4 +169,7 @@ def _print_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> No
         table.add_column(column, overflow="fold", no_wrap=column in ("id", "state"))
     for row in rows:
         table.add_row(*(Text(plain(value)) for value in row))  # Text: nothing from the database is markup
-    Console().print(table)
+    console = Console()
+    if not console.is_terminal:
+        console.width = 250  # a pipe has no edge to wrap at
+    console.print(table)

@@ -8,8 +8,9 @@ import os
 import sys
 import time
 
-from gigq import App, JobState
 from measures import backlog, drain, each, wait_for
+
+from gigq import App, JobState
 
 app = App("bench.db", durability=os.environ["BENCH_DURABILITY"])
 

@@ -172,6 +172,7 @@ class SqliteStorage:
 
     def close(self) -> None:
         self._database.close()
+        self._waker.close()
 
 
 class SqliteWatch:

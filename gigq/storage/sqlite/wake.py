@@ -61,3 +61,9 @@ class Waker:
             # Full: it has wake-ups that it has not read yet. Refused: it has gone, or lives in another namespace.
             with contextlib.suppress(OSError):
                 self._socket.sendto(b"\1", "\0" + address)
+
+    def close(self) -> None:
+        """Close the socket; the next wake-up opens another one."""
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None
