@@ -37,39 +37,36 @@ def figures_of(measure: str, count: int, result: Mapping[str, Any]) -> dict[str,
     return {"round_trip_p50": cuts[49], "round_trip_p99": cuts[98]}
 
 
-def summarise(rounds: Rounds, baseline: str | None) -> dict[str, dict[str, dict[str, float]]]:
-    """Return figure → system → median, least, most, and the ratio to `baseline`: above 1 is better than it.
+def summarise(rounds: Rounds, baselines: Sequence[str]) -> dict[str, dict[str, dict[str, float]]]:
+    """Return figure → system → median, least, most, and the ratio to each baseline: above 1 is better than it.
 
-    The ratio is the median of the ratios within each round, in which both ran one after the other.
+    A ratio is the median of the ratios within each round, in which both ran one after the other.
     """
     summary: dict[str, dict[str, dict[str, float]]] = {}
     for figure in FIGURES:
-        for system in rounds[0]:
-            pairs = [
-                (r[system][figure.name], r.get(baseline or "", {}).get(figure.name))
-                for r in rounds
-                if figure.name in r[system]
-            ]
-            if not pairs:
-                continue
-            values = [value for value, _ in pairs]
+        measured = [found for found in rounds if all(figure.name in row for row in found.values())]
+        if not measured:
+            continue
+        for system in measured[0]:
+            values = [found[system][figure.name] for found in measured]
             row = {"median": median(values), "least": min(values), "most": max(values)}
-            ratios = [value / other if figure.higher_is_better else other / value for value, other in pairs if other]
-            if ratios and system != baseline:
-                row["ratio"] = median(ratios)
+            for baseline in baselines:
+                others = [found[baseline][figure.name] for found in measured]
+                pairs = zip(values, others, strict=True) if figure.higher_is_better else zip(others, values, strict=True)
+                row[baseline] = median(one / other for one, other in pairs)
             summary.setdefault(figure.name, {})[system] = row
     return summary
 
 
-def table(summary: Mapping[str, Mapping[str, Mapping[str, float]]], baseline: str | None) -> str:
+def table(summary: Mapping[str, Mapping[str, Mapping[str, float]]], baselines: Sequence[str]) -> str:
     """Return the summary as text."""
-    against = f"better than {baseline}" if baseline else ""
-    lines = [f"{'':32}{'system':20}{'median':>10}{'least':>10}{'most':>10}  {'unit':8}{against}".rstrip()]
+    heads = "".join(f"{'/ ' + baseline:>18}" for baseline in baselines)
+    lines = [f"{'':32}{'system':18}{'median':>10}{'least':>10}{'most':>10}  {'unit':8}{heads}".rstrip()]
     for figure in FIGURES:
         title = figure.title
         for system, row in summary.get(figure.name, {}).items():
             cells = "".join(f"{row[key]:>10,.{0 if row[key] >= 100 else 2}f}" for key in ("median", "least", "most"))
-            ratio = f"{row['ratio']:.1f} x" if "ratio" in row else ""
-            lines.append(f"{title:32}{system:20}{cells}  {figure.unit:8}{ratio}".rstrip())
+            ratios = "".join(f"{row[baseline]:>16.2f} x" for baseline in baselines)
+            lines.append(f"{title:32}{system:18}{cells}  {figure.unit:8}{ratios}".rstrip())
             title = ""
     return "\n".join(lines)

@@ -63,10 +63,9 @@ def measure_round(
 def main(arguments: Sequence[str] | None = None) -> None:
     options = parse(arguments)
     under_test = [systems.gigq("power"), systems.gigq("process")]
-    baseline = None
-    if not options.only_gigq:
-        under_test.append(systems.huey(options.cache))
-        baseline = under_test[-1].name
+    peers = [] if options.only_gigq else [systems.huey(options.cache, fsync=fsync) for fsync in (True, False)]
+    under_test += peers
+    baselines = [peer.name for peer in peers]
     rounds = []
     for number in range(options.rounds):
         print(f"round {number + 1} of {options.rounds}", flush=True)
@@ -74,11 +73,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         order = [*under_test[turn:], *under_test[:turn]]
         found = measure_round(order, options.measures, options.jobs, options.folder)
         rounds.append({system.name: found[system.name] for system in under_test})
-    summary = summarise(rounds, baseline)
+    summary = summarise(rounds, baselines)
     print(
         f"\n{options.jobs} jobs a measure, {options.rounds} rounds, {systems.PROCESSES} worker processes, {machine()}\n"
     )
-    print(table(summary, baseline))
+    print(table(summary, baselines))
     if options.json:
         options.json.write_text(json.dumps(report(options, summary, rounds), indent=1) + "\n")
 

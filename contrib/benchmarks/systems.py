@@ -20,6 +20,7 @@ HUEY = "huey==3.5.4"
 
 SIDE_SECONDS = 180.0  # for one measure of one system
 STOP_SECONDS = 10.0
+LOG_CHARS = 2000
 
 WITH_WORKER = frozenset({"drain", "backlog", "round_trip"})
 
@@ -34,7 +35,7 @@ class System:
 
     name: str
     python: str
-    side: str  # a file of sides/
+    side: str  # a module of sides/
     worker: tuple[str, ...]  # what follows `python`
     stop_signal: signal.Signals
     environment: Mapping[str, str] = field(default_factory=dict)
@@ -54,7 +55,8 @@ class System:
     def _run(self, arguments: list[str], folder: Path) -> dict[str, Any]:
         try:
             done = subprocess.run(
-                [self.python, str(SIDES / self.side), *arguments],
+                # Imported, not run as a script: the names of its tasks must be those that the worker sees.
+                [self.python, "-c", f"import {self.side}; {self.side}.main()", *arguments],
                 cwd=folder,
                 env=self._environment(),
                 stdin=subprocess.DEVNULL,
@@ -65,7 +67,7 @@ class System:
         except subprocess.TimeoutExpired as error:
             raise BenchmarkError(f"{self.name}: {arguments[0]} took longer than {SIDE_SECONDS:g} s") from error
         if done.returncode:
-            log = (folder / "worker.log").read_text() if (folder / "worker.log").exists() else ""
+            log = (folder / "worker.log").read_text()[-LOG_CHARS:] if (folder / "worker.log").exists() else ""
             raise BenchmarkError(f"{self.name}: {arguments[0]} failed\n{done.stdout}{done.stderr}{log}")
         result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
         return result
@@ -103,24 +105,25 @@ def gigq(durability: str) -> System:
     return System(
         f"gigq ({durability})",
         sys.executable,
-        "gigq_side.py",
+        "gigq_side",
         ("-m", "gigq", "worker", "gigq_side:app", "-c", str(PROCESSES), "--log-level", "warning"),
         signal.SIGTERM,
         {"BENCH_DURABILITY": durability},
     )
 
 
-def huey(cache: Path) -> System:
+def huey(cache: Path, *, fsync: bool) -> System:
     """Return Huey in an environment of its own, made at the first call."""
     python = make_environment(cache / HUEY.replace("==", "-"), HUEY)
     # Processes, no periodic tasks, an idle worker looks every 1 to 10 ms; its defaults are 100 ms to 10 s.
     consumer = ("-m", "huey.bin.huey_consumer", "huey_side.huey", "-k", "process", "-w", str(PROCESSES))
     return System(
-        "huey (fsync off)",
+        "huey (fsync)" if fsync else "huey (no fsync)",
         python,
-        "huey_side.py",
+        "huey_side",
         (*consumer, "-d", "0.001", "-m", "0.01", "-n", "-q"),
         signal.SIGTERM,
+        {"BENCH_FSYNC": "1" if fsync else ""},
     )
 
 

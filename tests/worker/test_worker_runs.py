@@ -210,8 +210,9 @@ def test_fault_9_the_first_term_drains_and_the_second_gives_back_without_costing
     released = submit(house, "slow", 60)
     worker = house.work()
     until(lambda: len(house.lines()) == 2)
+    assert worker.stderr is not None
     worker.send_signal(signal.SIGTERM)
-    until(lambda: released.state is not JobState.RUNNING or worker.poll() is None)
+    until(lambda: "stopping" in worker.stderr.readline())
     worker.send_signal(signal.SIGTERM)
     assert worker.wait(15) == 0
     assert (released.state, released.attempts) == (JobState.PENDING, 0)

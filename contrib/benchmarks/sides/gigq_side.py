@@ -67,7 +67,3 @@ def main():
         stored = sum(app.queue.stats().values())
         assert stored == count, (stored, count)
     print(json.dumps(result))
-
-
-if __name__ == "__main__":
-    main()

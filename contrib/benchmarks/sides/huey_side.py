@@ -4,14 +4,15 @@ python huey_side.py MEASURE COUNT [WORKER_PID]
 """
 
 import json
+import os
 import sys
 import time
 
 from huey import SqliteHuey
 from measures import backlog, drain, each, wait_for
 
-# Its fast settings: WAL is the default, fsync=False is PRAGMA synchronous=OFF.
-huey = SqliteHuey("bench", filename="bench.db", fsync=False)
+# WAL is its default. fsync=True is PRAGMA synchronous=FULL, False is OFF.
+huey = SqliteHuey("bench", filename="bench.db", fsync=bool(os.environ["BENCH_FSYNC"]))
 
 RESULT_POLL_SECONDS = 0.001
 
@@ -66,7 +67,3 @@ def main():
     if measure.startswith("enqueue"):
         assert huey.storage.queue_size() == count, (huey.storage.queue_size(), count)
     print(json.dumps(result))
-
-
-if __name__ == "__main__":
-    main()
