@@ -52,7 +52,9 @@ def summarise(rounds: Rounds, baselines: Sequence[str]) -> dict[str, dict[str, d
             row = {"median": median(values), "least": min(values), "most": max(values)}
             for baseline in baselines:
                 others = [found[baseline][figure.name] for found in measured]
-                pairs = zip(values, others, strict=True) if figure.higher_is_better else zip(others, values, strict=True)
+                pairs = (
+                    zip(values, others, strict=True) if figure.higher_is_better else zip(others, values, strict=True)
+                )
                 row[baseline] = median(one / other for one, other in pairs)
             summary.setdefault(figure.name, {})[system] = row
     return summary
