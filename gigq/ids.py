@@ -1,7 +1,6 @@
 """Job ids: UUIDs of version 7 (RFC 9562, section 5.7), which begin with the time.
 
-Ids made together sort together, so that the database's indexes grow at their end instead of everywhere: storing and
-finishing 20,000 jobs took a third longer with random ids.
+Ids made together sort together, so that the database's indexes grow at their end instead of everywhere.
 """
 
 from __future__ import annotations

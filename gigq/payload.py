@@ -1,7 +1,7 @@
 """Arguments and results as bytes, and failures as text.
 
 Pickled by cloudpickle, so that lambdas, closures and functions of `__main__` travel to other processes. Arguments of
-plain builtin types take the C pickler of the standard library instead, which writes the same format ten times faster.
+plain builtin types take the C pickler of the standard library instead, which writes the same format without calling Python.
 
 A `job.output` placed anywhere in arguments is found while pickling and becomes a call that fetches the real value
 while unpickling. (Rejected: the pickler's `persistent_id`. It calls Python once for every object that is pickled, so a
@@ -118,7 +118,7 @@ def _is_plain(value: Any, depth: int = 3) -> bool:
         return False
     if kind is dict:
         return all(type(key) in _PLAIN and _is_plain(item, depth - 1) for key, item in value.items())
-    for item in value:  # noqa: SIM110  # spelled out: a generator costs a microsecond for each job
+    for item in value:  # noqa: SIM110  # spelled out: a generator is one more object for each job
         if type(item) not in _PLAIN and not _is_plain(item, depth - 1):
             return False
     return True
