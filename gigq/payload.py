@@ -1,11 +1,11 @@
 """Arguments and results as bytes, and failures as text.
 
 Pickled by cloudpickle, so that lambdas, closures and functions of `__main__` travel to other processes. Arguments of
-plain builtin types take the C pickler of the standard library instead, which writes the same format without calling Python.
+plain builtin types take the C pickler of the standard library instead, which never calls Python.
 
 A `job.output` placed anywhere in arguments is found while pickling and becomes a call that fetches the real value
-while unpickling. (Rejected: the pickler's `persistent_id`. It calls Python once for every object that is pickled, so a
-list of a million numbers takes 20 times as long; `reducer_override` is called for the rest only.)
+while unpickling. (Rejected: the pickler's `persistent_id`. It calls Python once for every object that is pickled,
+numbers in a list included; `reducer_override` is called for the rest only.)
 """
 
 from __future__ import annotations
