@@ -46,7 +46,7 @@ class App:
             path becomes absolute here and now.
         name: tells apart apps of one program; by default the name of the module that makes it.
         durability: `"power"` keeps what was committed through a power cut, `"process"` only through the death of
-            every process, and is several times as fast for single jobs.
+            every process, and stores single jobs faster.
         **task_defaults: options for every task of this app, see `task`.
 
     Raises:

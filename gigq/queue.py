@@ -32,7 +32,7 @@ class JobQueue:
     Args:
         url: a path, or a `sqlite:///` URL; without one `$GIGQ_URL`, else `gigq.db` in the current folder.
         durability: `"power"` keeps what was committed through a power cut, `"process"` only through the death of
-            every process, and is several times as fast for single jobs.
+            every process, and stores single jobs faster.
         tasks: tasks by name, to show the functions of stored jobs.
     """
 

@@ -86,6 +86,7 @@ class Node:
             selector.register(listener.fileno(), selectors.EVENT_READ)
             for descriptor in self._pool.filenos():
                 selector.register(descriptor, selectors.EVENT_READ)
+            self._step(writer)  # what waits already is claimed now, not after the first sleep
             while not self._is_over():
                 for key, _ in selector.select(self._sleep()):
                     if key.fd == self._wake_read:
