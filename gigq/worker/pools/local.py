@@ -12,6 +12,7 @@ from gigq.retry import RetryPolicy
 from gigq.storage import Durability, open_storage
 from gigq.storage.base import ClaimedJob, End, Storage
 from gigq.worker.execute import RESULT_LIMIT_BYTES, Execution, Executor
+from gigq.worker.pools import endings
 from gigq.worker.pools.base import Ended, Hello, hello_of
 from gigq.worker.source import ModuleTarget, TaskSource
 
@@ -83,10 +84,8 @@ class LocalExecutor:
 def _ended(job: ClaimedJob, execution: Execution, started_at: float, duration: float) -> Ended:
     result, failure, retryable, delay = execution
     if job.timeout is not None and duration >= job.timeout:
-        text = f"ran longer than its timeout of {job.timeout:g} s"
-        traceback = "" if failure is None else failure.traceback
-        late = Failure("Timeout", text, traceback).to_json()
-        return Ended(job, End.TIMED_OUT, started_at, duration, None, error=late)
+        late = endings.timed_out(job.timeout, "" if failure is None else failure.traceback)
+        return Ended(job, End.TIMED_OUT, started_at, duration, None, error=late.to_json())
     if failure is not None:
         return Ended(job, End.FAILED, started_at, duration, None, None, failure.to_json(), retryable, delay)
     return Ended(job, End.COMPLETED, started_at, duration, None, result)

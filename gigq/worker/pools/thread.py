@@ -10,9 +10,9 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Final
 
-from gigq.payload import Failure
-from gigq.storage.base import ClaimedJob, End
-from gigq.worker.pools.base import Ended, Hello, PoolEvent, Progress
+from gigq.storage.base import ClaimedJob
+from gigq.worker.pools import endings
+from gigq.worker.pools.base import Hello, PoolEvent, Progress
 from gigq.worker.pools.local import LocalExecutor
 from gigq.worker.source import ModuleTarget, TaskSource
 
@@ -101,11 +101,10 @@ class ThreadPool:
     def cancel(self, jobs: Sequence[tuple[int, int]]) -> None:
         """Cancel those of these (seq, claims) that have not started."""
         leases = set(jobs)
-        failure = Failure("Cancelled", "cancelled before it started", "").to_json()
         with self._changed:
             for job in [job for job in self._waiting if (job.seq, job.claims) in leases]:
                 self._waiting.remove(job)
-                self._tell(Ended(job, End.CANCELLED, None, 0.0, None, error=failure))
+                self._tell(endings.unstarted(job))
 
     def is_idle(self) -> bool:
         """Return whether no job is in the pool."""
