@@ -8,6 +8,7 @@ a group grows while the one before it is committed.
 from __future__ import annotations
 
 import logging
+import math
 import os
 import selectors
 import time
@@ -17,6 +18,7 @@ from typing import Final
 
 from gigq.storage.base import BY_VALUE, Claimed, ClaimedJob, ClaimRequest, Listener, Outcome
 from gigq.worker.outcomes import outcome_of, release_of
+from gigq.worker.pools import endings
 from gigq.worker.pools.base import Ended, Hello, Pool
 from gigq.worker.writer import Answer, Exchange, Writer
 
@@ -53,6 +55,7 @@ class Node:
         self._drain_until = 0.0
         self._backlog: list[ClaimedJob] = []
         self._backlog_since = 0.0
+        self._lowest_given = math.inf  # priority of what was handed out since the pool was last emptied
         self._outcomes: list[Outcome] = []
         self._progress: dict[int, tuple[int, int, float, str]] = {}
         self._is_exchanging = False
@@ -126,7 +129,10 @@ class Node:
 
     def _hand_out(self) -> None:
         if self._backlog:
-            self._backlog = self._pool.give(self._backlog)
+            rest = self._pool.give(self._backlog)
+            if len(rest) < len(self._backlog):
+                self._lowest_given = min(self._lowest_given, self._backlog[-len(rest) - 1].priority)
+            self._backlog = rest
             # What ran to its end inside `give` (the inline pool) is collected at the next turn, at once.
             if self._backlog and time.monotonic() - self._backlog_since > HELD_SECONDS and not self._pool.wanted():
                 self._release(self._backlog)
@@ -164,7 +170,7 @@ class Node:
         if writer.is_evicted:
             writer.is_evicted = False
             # Others have these already; what runs goes on, and its late outcome is fenced.
-            self._pool.recall()
+            self._recall()
             self._backlog = []
         while writer.answers:
             self._take(writer.answers.popleft())
@@ -189,15 +195,19 @@ class Node:
             self._is_hungry = True
         if not claimed.jobs:
             return
-        urgent = max(job.priority for job in claimed.jobs)
-        if urgent > min((job.priority for job in claimed.jobs), default=urgent) or self._backlog:
+        if claimed.jobs[0].priority > self._lowest_given:
             # A late priority overtakes what lies ahead of the executors.
-            self._hold(self._pool.recall())
+            self._hold(self._recall())
         self._hold(claimed.jobs)
+
+    def _recall(self) -> list[ClaimedJob]:
+        self._lowest_given = math.inf
+        return self._pool.recall()
 
     def _cancel(self, leases: list[tuple[int, int]]) -> None:
         wanted = set(leases)
-        self._release([job for job in self._backlog if (job.seq, job.claims) in wanted])
+        unstarted = [job for job in self._backlog if (job.seq, job.claims) in wanted]
+        self._outcomes += [outcome_of(endings.unstarted(job), self._hello) for job in unstarted]
         self._backlog = [job for job in self._backlog if (job.seq, job.claims) not in wanted]
         self._pool.cancel(leases)
 
@@ -210,7 +220,7 @@ class Node:
             self._drain_until = time.monotonic() + self._drain
 
     def _wind_down(self) -> None:
-        self._release([*self._backlog, *self._pool.recall()])
+        self._release([*self._backlog, *self._recall()])
         self._backlog = []
         if self._stage is Stage.DRAINING and time.monotonic() >= self._drain_until:
             log.info("stopping: giving back what still runs")

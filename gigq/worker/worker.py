@@ -168,6 +168,9 @@ class Worker:
                 node.run(writer, listener)
             writer.stop()
             log.info("worker %s stopped: %d attempts finished", self.name, node.counts["finished"])
+        except BaseException:
+            writer.abandon()
+            raise
         finally:
             self._node = None
             listener.close()

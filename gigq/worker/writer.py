@@ -8,9 +8,9 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypeVar
 
-from gigq.errors import StorageError
+from gigq.errors import OutcomeUnknown, StorageError
 from gigq.storage.base import ClaimRequest, Finished, Outcome, Storage, WorkerRow
 from gigq.worker.peers import Peers
 
@@ -20,6 +20,8 @@ LOOK_SECONDS: Final = 0.1  # behind the wake-ups: how often an idle worker looks
 TROUBLE_SECONDS: Final = 0.5  # between attempts to write while the database refuses
 
 log = logging.getLogger("gigq.worker")
+
+T = TypeVar("T")
 
 
 class Exchange(NamedTuple):
@@ -52,6 +54,7 @@ class Writer:
         self._requests: queue.SimpleQueue[Exchange | None] = queue.SimpleQueue()
         self._peers = Peers(row.id, row.host)
         self._thread = threading.Thread(target=self._run, name="gigq-storage", daemon=True)
+        self._is_abandoned = threading.Event()
         self.answers: deque[Answer] = deque()
         self.has_changed = False
         self.is_evicted = False
@@ -71,6 +74,13 @@ class Writer:
         self._requests.put(None)
         self._thread.join()
 
+    def abandon(self) -> None:
+        """End the thread after the loop has failed. The beat stops, and others rescue what this worker still holds."""
+        self._is_abandoned.set()
+        self._requests.put(None)
+        if self._thread.ident is not None:  # it was started
+            self._thread.join()
+
     def _run(self) -> None:
         try:
             self._serve()
@@ -88,6 +98,8 @@ class Writer:
             except queue.Empty:
                 pass
             else:
+                if self._is_abandoned.is_set():
+                    return
                 if exchange is None:
                     self._storage.unregister(self._row.id)
                     return
@@ -111,22 +123,35 @@ class Writer:
     def _make(self, exchange: Exchange) -> Answer:
         """Make an exchange, however long it takes: an outcome is never dropped.
 
-        Repeating it is safe also when a commit's fate is unknown: what was recorded is then fenced.
+        Each part is tried again by itself: once a claim is committed, asking again would lose what it claimed.
+        """
+        if exchange.progress:
+            self._insist(lambda: self._storage.report_progress(self._row.id, exchange.progress))
+        finished = self._insist(lambda: self._storage.finish(self._row.id, exchange.outcomes, exchange.claim))
+        claim = exchange.claim
+        unfinished = (
+            exchange.wants_unfinished
+            and claim is not None
+            and self._insist(lambda: self._storage.unfinished(claim.tasks, claim.queues))
+        )
+        return Answer(exchange, finished, unfinished)
+
+    def _insist(self, call: Callable[[], T]) -> T:
+        """Return what `call` returns, once the database lets it.
+
+        Raises:
+            OutcomeUnknown: the worker cannot know what it holds, and must end: others rescue its leases then.
         """
         while True:
             try:
-                if exchange.progress:
-                    self._storage.report_progress(self._row.id, exchange.progress)
-                finished = self._storage.finish(self._row.id, exchange.outcomes, exchange.claim)
-                unfinished = (
-                    exchange.wants_unfinished
-                    and exchange.claim is not None
-                    and self._storage.unfinished(exchange.claim.tasks, exchange.claim.queues)
-                )
-                return Answer(exchange, finished, unfinished)
+                return call()
+            except OutcomeUnknown:
+                raise
             except StorageError as error:
+                if self._is_abandoned.is_set():
+                    raise
                 log.error("the database refuses, trying again: %s", error)
-                time.sleep(TROUBLE_SECONDS)
+                self._is_abandoned.wait(TROUBLE_SECONDS)
 
     def _beat(self) -> None:
         if not self._storage.heartbeat(self._row.id):
