@@ -7,7 +7,6 @@ import re
 import sys
 import weakref
 from collections.abc import Callable, Coroutine, Iterable, Mapping
-from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final, Never, ParamSpec, Protocol, TypeVar, overload
 
@@ -18,7 +17,7 @@ from gigq.job import Binding, Job
 from gigq.options import Options, TaskDefaults
 from gigq.queue import JobQueue, check_durability
 from gigq.retry import RetryPolicy
-from gigq.storage import Durability, resolve_url
+from gigq.storage import Durability
 from gigq.task import Task
 from gigq.workflow import Group
 
@@ -61,6 +60,8 @@ class App:
         durability: Durability = "power",
         **task_defaults: Unpack[TaskDefaults],
     ) -> None:
+        from gigq.storage.urls import resolve_url  # takes 7 ms, which `import gigq` does without
+
         self.url = resolve_url(url)
         self.name = name if name is not None else _module_name(sys._getframe(1).f_globals)
         self.durability: Durability = check_durability(durability)
@@ -214,7 +215,7 @@ def _module_name(namespace: Mapping[str, Any]) -> str:
     if spec is not None and spec.name:  # python -m package.module
         return str(spec.name).removesuffix(".__main__")
     file = namespace.get("__file__")
-    return Path(file).stem if file else "__main__"
+    return os.path.splitext(os.path.basename(file))[0] if file else "__main__"
 
 
 def _is_redefinition(old: Callable[..., Any], new: Callable[..., Any]) -> bool:

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextvars import ContextVar
-from dataclasses import dataclass, field
 
 from gigq.errors import ConfigurationError, NotInJob
 
 ProgressSink = Callable[[float, str], None]
 
 
-@dataclass(frozen=True, slots=True)
 class CurrentJob:
     """The job that this code runs in.
 
@@ -25,14 +23,30 @@ class CurrentJob:
         deadline: monotonic time (`time.monotonic()`) at which the attempt is stopped, None without a timeout.
     """
 
-    id: str
-    name: str
-    task: str
-    queue: str
-    attempt: int
-    max_attempts: int
-    deadline: float | None
-    _report: ProgressSink = field(repr=False, compare=False)
+    __slots__ = ("_report", "attempt", "deadline", "id", "max_attempts", "name", "queue", "task")
+
+    def __init__(
+        self,
+        job_id: str,
+        name: str,
+        task: str,
+        queue: str,
+        attempt: int,
+        max_attempts: int,
+        deadline: float | None,
+        report: ProgressSink,
+    ) -> None:
+        self.id = job_id
+        self.name = name
+        self.task = task
+        self.queue = queue
+        self.attempt = attempt
+        self.max_attempts = max_attempts
+        self.deadline = deadline
+        self._report = report
+
+    def __repr__(self) -> str:
+        return f"<CurrentJob {self.name} {self.id} attempt {self.attempt} of {self.max_attempts}>"
 
     def progress(self, fraction: float, message: str = "") -> None:
         """Show how far the job is: `fraction` from 0 to 1, and a short message. Cheap, and safe to call often.

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Coroutine, Generator, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from datetime import timedelta
+from types import MappingProxyType
 from typing import Any, Generic, Literal, TypeVar, cast, overload
 
 from gigq import payload
@@ -56,16 +56,15 @@ class JobMaker(Generic[R_co]):
         raise NotImplementedError
 
 
-@dataclass(frozen=True, slots=True)
 class Binding:
     """The database that a job is in, and what a handle needs beside it."""
 
-    storage: Storage
-    tasks: Mapping[str, Any] = field(default_factory=dict)
-    awaiter: Awaiter = field(init=False)
+    __slots__ = ("awaiter", "storage", "tasks")
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "awaiter", Awaiter(self.storage))
+    def __init__(self, storage: Storage, tasks: Mapping[str, Any] = MappingProxyType({})) -> None:
+        self.storage = storage
+        self.tasks = tasks
+        self.awaiter = Awaiter(storage)
 
 
 class Job(Generic[R_co]):

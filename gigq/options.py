@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from typing import Any, Final, TypedDict
+from typing import Any, Final, NamedTuple, TypedDict
 
 from gigq.errors import ConfigurationError
 from gigq.retry import RetryPolicy, seconds
@@ -50,16 +49,18 @@ _DEFAULTS: Final = frozenset(TaskDefaults.__annotations__)
 _CALL: Final = frozenset(CallOptions.__annotations__)
 
 
-@dataclass(frozen=True, slots=True)
-class Options:
-    """Checked options. Times are seconds, `run_at` is UTC epoch seconds."""
+class Options(NamedTuple):
+    """Checked options. Times are seconds, `run_at` is UTC epoch seconds.
+
+    A named tuple, as rows are: a frozen dataclass takes seven times as long to define, and `import gigq` must be quick.
+    """
 
     queue: str = DEFAULT_QUEUE
     priority: int = 0
     timeout: float | None = None
     max_attempts: int = DEFAULT_MAX_ATTEMPTS
     description: str = ""
-    policy: RetryPolicy = field(default_factory=RetryPolicy)
+    policy: RetryPolicy = RetryPolicy()
     own_policy: bool = False  # the policy was changed for these calls, so their rows must carry it
     delay: float | None = None
     run_at: float | None = None
@@ -86,7 +87,7 @@ class Options:
             changes["run_at"] = None
         elif "run_at" in changes:
             changes["delay"] = None
-        return replace(self, **changes)
+        return self._replace(**changes)
 
 
 def check_queue(value: Any) -> str:

@@ -11,7 +11,7 @@ from gigq.errors import ConfigurationError
 from gigq.job import Binding, Job
 from gigq.retry import seconds
 from gigq.states import JobState
-from gigq.storage import Durability, open_storage, resolve_url
+from gigq.storage import Durability, open_storage
 from gigq.storage.base import ExecutionRow, Storage, WorkerRow
 from gigq.submission import submit
 
@@ -43,6 +43,8 @@ class JobQueue:
         durability: Durability = "power",
         tasks: Mapping[str, Any] | None = None,
     ) -> None:
+        from gigq.storage.urls import resolve_url  # takes 7 ms, which `import gigq` does without
+
         self.url = resolve_url(url)
         self.durability = check_durability(durability)
         self._binding = Binding(open_storage(self.url, durability=durability), {} if tasks is None else tasks)

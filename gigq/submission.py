@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from graphlib import CycleError, TopologicalSorter
 from typing import Any, NoReturn
 
 from gigq import payload
@@ -124,6 +123,8 @@ def _refuse_circles(drafts: dict[str, _Draft]) -> None:
     edges = (parent for draft in drafts.values() for parent, _ in draft.parents)
     if not any(isinstance(parent, str) and parent in drafts for parent in edges):
         return
+    from graphlib import CycleError, TopologicalSorter  # needed by few programs, so not by `import gigq`
+
     parents = {
         job_id: {parent if isinstance(parent, str) else parent.id for parent, _ in draft.parents} & drafts.keys()
         for job_id, draft in drafts.items()

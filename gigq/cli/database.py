@@ -13,7 +13,7 @@ import click
 
 from gigq.errors import GigQError, TargetError
 from gigq.queue import JobQueue
-from gigq.storage import resolve_url, sqlite_path
+from gigq.storage.urls import resolve_url, sqlite_path
 from gigq.worker.source import ModuleTarget
 
 _ASK = "import sys; from gigq.worker.source import ModuleTarget; print(ModuleTarget.parse(sys.argv[1]).load().url)"

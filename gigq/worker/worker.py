@@ -17,8 +17,9 @@ from gigq.errors import ConfigurationError, WorkerError
 from gigq.options import check_queue
 from gigq.queue import JobQueue, check_durability
 from gigq.retry import seconds
-from gigq.storage import open_storage, resolve_url
+from gigq.storage import open_storage
 from gigq.storage.base import WorkerRow
+from gigq.storage.urls import resolve_url
 from gigq.worker import identity
 from gigq.worker.cpus import usable_cpus
 from gigq.worker.node import Node
