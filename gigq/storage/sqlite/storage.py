@@ -46,14 +46,10 @@ class SqliteStorage:
         busy_seconds: float = BUSY_SECONDS,
     ) -> None:
         self.path = Path(path).absolute()
+        self.url = "sqlite:///" + quote(str(self.path))
         self._now = now
         self._database = Database(self.path, durability=durability, busy_seconds=busy_seconds)
         self._waker = Waker(lambda: self._database.read(workers.addresses))
-
-    @property
-    def url(self) -> str:
-        """The URL that opens this file again."""
-        return "sqlite:///" + quote(str(self.path))
 
     # -- submitters
 
