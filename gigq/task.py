@@ -64,6 +64,11 @@ class Task(JobMaker[R], Generic[P, R, C]):
         return self._options.policy
 
     @property
+    def timeout(self) -> float | None:
+        """Seconds that an attempt may take, None for no limit."""
+        return self._options.timeout
+
+    @property
     def call_options(self) -> Options:
         """The options of calls made through this task."""
         return self._options

@@ -31,6 +31,9 @@ class TaskLike(Protocol):
     @property
     def policy(self) -> RetryPolicy: ...
 
+    @property
+    def timeout(self) -> float | None: ...
+
 
 @runtime_checkable
 class TaskSource(Protocol):

@@ -49,7 +49,8 @@ class Worker:
         name: for people; by default host name and process id.
         burst: return when nothing is left to do: no job is ready, none runs here, and no retry is due later.
         drain: seconds that running jobs have to finish after the first TERM or INT.
-        soft_timeouts: let the thread and inline pools take tasks with a timeout, which is then only noted afterwards.
+        soft_timeouts: let the thread and inline pools take tasks with a timeout, which is then only noted afterwards;
+            without, they leave those tasks to other workers.
 
     Raises:
         ConfigurationError, TargetError: an argument has a wrong value.

@@ -23,6 +23,7 @@ class FakeTask:
     name: str
     function: Callable[..., Any]
     policy: RetryPolicy = field(default_factory=RetryPolicy)
+    timeout: float | None = None
 
 
 class FakeApp:

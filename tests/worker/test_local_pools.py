@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -114,7 +115,25 @@ def test_progress_is_told(driver: Driver) -> None:
     assert [(p.fraction, p.message) for p in driver.progress] == [(0.5, "half")]
 
 
-def test_a_timeout_that_cannot_be_enforced_is_refused(driver: Driver) -> None:
+@pytest.mark.parametrize("kind", ["thread", "inline"])
+@pytest.mark.parametrize("soft", [False, True])
+def test_tasks_with_a_timeout_are_left_to_workers_that_can_stop_them(
+    kind: str, soft: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    app = FakeApp(add, fail)
+    app.tasks["fail"] = replace(app.tasks["fail"], timeout=30.0)
+    pool: Pool = (
+        ThreadPool(app, url=None, concurrency=1, soft_timeouts=soft)
+        if kind == "thread"
+        else InlinePool(app, url=None, soft_timeouts=soft)
+    )
+    known = pool.start().tasks
+    pool.stop()
+    assert sorted(known) == (["add", "fail"] if soft else ["add"])
+    assert ("left to other workers" in caplog.text) is not soft
+
+
+def test_a_timeout_that_a_caller_gave_and_that_cannot_be_enforced_fails_the_job(driver: Driver) -> None:
     ended = driver.run_one(make_job("add", 1, timeout=5))
     assert ended.end is End.FAILED
     assert ended.started_at is None

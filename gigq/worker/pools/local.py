@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Coroutine
+from dataclasses import replace
 from typing import Any, cast
 
 from gigq.context import ProgressSink
@@ -16,12 +18,15 @@ from gigq.worker.pools import endings
 from gigq.worker.pools.base import Ended, Hello, hello_of
 from gigq.worker.source import ModuleTarget, TaskSource
 
+log = logging.getLogger("gigq.worker")
+
 
 class LocalExecutor:
     """Loads the app into this process, and runs its jobs in the threads that call it.
 
     Code that runs here cannot be stopped. With `soft_timeouts` a job that took longer than its timeout is recorded as
-    timed out when it returns; without, a job that has a timeout is refused.
+    timed out when it returns. Without, tasks that have a timeout are left to other workers, and a job whose caller gave
+    it a timeout fails.
     """
 
     def __init__(
@@ -43,6 +48,8 @@ class LocalExecutor:
         """Load the app; see `Pool.start`."""
         source = self._source.load() if isinstance(self._source, ModuleTarget) else self._source
         hello = hello_of(source)
+        if source is not None and not self._soft_timeouts:
+            hello = _without_timeouts(hello, source)
         self._url = self._url or hello.url
         self._durability = hello.durability
         self._executor = Executor(
@@ -79,6 +86,19 @@ class LocalExecutor:
         if self._storage is not None:
             self._storage.close()
             self._storage = None
+
+
+def _without_timeouts(hello: Hello, source: TaskSource) -> Hello:
+    """Return what an app says of itself, without the tasks that have a timeout."""
+    refused = sorted(name for name, task in source.tasks.items() if task.timeout is not None)
+    if not refused:
+        return hello
+    log.warning(
+        "tasks with a timeout are left to other workers, because a thread cannot be stopped: %s "
+        "(a pool of processes takes them; soft_timeouts=True only notes afterwards that the time had passed)",
+        ", ".join(refused),
+    )
+    return replace(hello, tasks={name: options for name, options in hello.tasks.items() if name not in refused})
 
 
 def _ended(job: ClaimedJob, execution: Execution, started_at: float, duration: float) -> Ended:
