@@ -122,8 +122,8 @@ def put_back(db: sqlite3.Connection, seq: int) -> None:
     db.execute(
         f"""
         UPDATE jobs SET state = 'PENDING', attempts = 0, due_at = CASE WHEN attempts = 0 THEN due_at END,
-               finished_at = NULL, error = NULL, cancel_requested_at = NULL, cancelled_by = NULL,
-               progress = NULL, progress_message = NULL, unmet = {_UNMET}
+               finished_at = NULL, error = NULL, cancel_requested_at = NULL, cancel_reason = NULL,
+               cancelled_by = NULL, progress = NULL, progress_message = NULL, unmet = {_UNMET}
         WHERE seq = ?
         """,
         (seq,),

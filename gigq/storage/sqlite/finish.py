@@ -37,7 +37,8 @@ _EXECUTION_STATES: Final = {
 }
 
 _COMPLETE = f"""
-UPDATE jobs SET state = 'COMPLETED', finished_at = ?, error = NULL, cancel_requested_at = NULL WHERE {_LEASE}
+UPDATE jobs SET state = 'COMPLETED', finished_at = ?, error = NULL, cancel_requested_at = NULL, cancel_reason = NULL
+WHERE {_LEASE}
 """
 # One statement for every other end. An attempt follows if it is wanted, attempts remain and nobody asked to cancel.
 _END = """
@@ -48,7 +49,10 @@ UPDATE jobs SET
                   THEN :now + :retry_in END,
     finished_at = CASE WHEN :retry_in IS NULL OR attempts >= max_attempts OR cancel_requested_at IS NOT NULL
                        THEN :finished_at END,
-    error = :reason
+    -- Cancelled at a caller's wish, whichever way it came to an end: then the caller's reason is why.
+    error = CASE WHEN :final = 'CANCELLED'
+                   OR (:retry_in IS NOT NULL AND attempts < max_attempts AND cancel_requested_at IS NOT NULL)
+                 THEN coalesce(cancel_reason, :reason) ELSE :reason END
 WHERE seq = :seq AND claims = :claims AND worker = :worker AND state = 'RUNNING'
 RETURNING state
 """
@@ -59,7 +63,8 @@ UPDATE jobs SET
     state = CASE WHEN cancel_requested_at IS NOT NULL THEN 'CANCELLED'
                  WHEN ? AND attempts >= max_attempts THEN 'FAILED' ELSE 'PENDING' END,
     finished_at = CASE WHEN cancel_requested_at IS NOT NULL OR (? AND attempts >= max_attempts) THEN ? END,
-    error = CASE WHEN cancel_requested_at IS NOT NULL OR (? AND attempts >= max_attempts) THEN ? END,
+    error = CASE WHEN cancel_requested_at IS NOT NULL THEN cancel_reason
+                 WHEN ? AND attempts >= max_attempts THEN ? END,
     attempts = CASE WHEN ? AND (cancel_requested_at IS NOT NULL OR attempts >= max_attempts)
                     THEN attempts ELSE attempts - 1 END
 WHERE {_LEASE}
@@ -194,10 +199,12 @@ def cancel(db: sqlite3.Connection, job_id: str, reason: str, now: float) -> tupl
         return JobState.CANCELLED, None
     row = db.execute(
         """
-        UPDATE jobs SET cancel_requested_at = coalesce(cancel_requested_at, ?) WHERE id = ? AND state = 'RUNNING'
+        UPDATE jobs SET cancel_requested_at = coalesce(cancel_requested_at, ?),
+                        cancel_reason = coalesce(cancel_reason, ?)
+        WHERE id = ? AND state = 'RUNNING'
         RETURNING (SELECT address FROM workers WHERE workers.id = jobs.worker)
         """,
-        (now, job_id),
+        (now, reason, job_id),
     ).fetchone()
     if row is not None:
         return JobState.RUNNING, row[0]

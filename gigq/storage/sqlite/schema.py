@@ -49,6 +49,7 @@ CREATE TABLE jobs (
     claimed_at          REAL,
     finished_at         REAL,
     cancel_requested_at REAL,
+    cancel_reason       TEXT,                     -- what the caller said who wants a running job cancelled
     cancelled_by        INTEGER,                  -- the parent (seq) that it fell with
     error               TEXT,                     -- one line
     progress            REAL,

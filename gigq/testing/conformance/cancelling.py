@@ -35,8 +35,9 @@ class Cancelling(StorageTests):
         assert harness.storage.cancel(job_id, "not today") is JobState.RUNNING
         assert harness.storage.get(job_id).cancel_requested_at == harness.clock.now()
         assert harness.storage.finish("w1", []).cancel == [(job.seq, job.claims)]
-        harness.end(job, End.CANCELLED, reason="cancelled by a person")
-        assert harness.state(job_id) is JobState.CANCELLED
+        harness.end(job, End.CANCELLED, reason="Cancelled: while it was running")
+        row = harness.storage.get(job_id)
+        assert (row.state, row.error) == (JobState.CANCELLED, "not today")
         assert harness.storage.finish("w1", []).cancel == []
         assert [e.state for e in harness.storage.executions(job_id)] == [JobState.CANCELLED]
 
@@ -46,14 +47,16 @@ class Cancelling(StorageTests):
         harness.storage.cancel(job_id, "not today")
         assert harness.storage.finish("w2", []).cancel == []
 
-    def test_asking_twice_keeps_the_first_time(self, harness: Harness) -> None:
+    def test_asking_twice_keeps_the_first_time_and_reason(self, harness: Harness) -> None:
         job_id = harness.submit()
-        harness.claim_one()
+        job = harness.claim_one()
         harness.storage.cancel(job_id, "not today")
         asked_at = harness.clock.now()
         harness.clock.advance(5)
         assert harness.storage.cancel(job_id, "really") is JobState.RUNNING
         assert harness.storage.get(job_id).cancel_requested_at == asked_at
+        harness.end(job, End.CANCELLED)
+        assert harness.storage.get(job_id).error == "not today"
 
     @pytest.mark.parametrize(
         ("end", "state"),
@@ -67,8 +70,9 @@ class Cancelling(StorageTests):
         job_id = harness.submit()
         job = harness.claim_one()
         harness.storage.cancel(job_id, "not today")
-        harness.end(job, end)
-        assert harness.state(job_id) is state
+        harness.end(job, end, reason="boom")
+        row = harness.storage.get(job_id)
+        assert (row.state, row.error) == (state, None if end is End.COMPLETED else "boom")
         assert harness.storage.cancel(job_id, "again") is state
 
     @pytest.mark.parametrize("end", [End.FAILED, End.TIMED_OUT, End.LOST])
@@ -79,6 +83,7 @@ class Cancelling(StorageTests):
         harness.end(job, end, reason="boom", retry_in=5)
         row = harness.storage.get(job_id)
         assert (row.state, row.finished_at, row.due_at) == (JobState.CANCELLED, harness.clock.now(), None)
+        assert row.error == "not today"
 
     @pytest.mark.parametrize("started", [True, False])
     def test_a_job_to_be_cancelled_that_is_released_is_cancelled(self, harness: Harness, started: bool) -> None:
@@ -87,7 +92,7 @@ class Cancelling(StorageTests):
         harness.storage.cancel(job_id, "not today")
         harness.end(job, End.RELEASED, started=started)
         row = harness.storage.get(job_id)
-        assert (row.state, row.attempts) == (JobState.CANCELLED, 1 if started else 0)
+        assert (row.state, row.attempts, row.error) == (JobState.CANCELLED, 1 if started else 0, "not today")
 
     def test_a_job_to_be_cancelled_whose_worker_dies_is_cancelled(self, harness: Harness) -> None:
         harness.register()
