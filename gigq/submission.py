@@ -26,13 +26,19 @@ def submit(binding: Binding, jobs: Iterable[Job[Any]]) -> None:
     _refuse_repeated(jobs)
     url = binding.storage.url
     drafts: dict[str, _Draft] = {}
-    for job in jobs:
-        if job.id not in drafts:
-            _draft_with_ancestors(job, drafts, url)
-    if not drafts:
-        return
-    _refuse_circles(drafts)
-    binding.storage.submit([draft.row(url) for draft in drafts.values()])
+    touched: list[Job[Any]] = []
+    try:
+        for job in jobs:
+            if job.id not in drafts:
+                _draft_with_ancestors(job, drafts, url, touched)
+        if not drafts:
+            return
+        _refuse_circles(drafts)
+        binding.storage.submit([draft.row(url) for draft in drafts.values()])
+    except BaseException:
+        for job in touched:
+            job._url = None  # it is not stored: it can be changed, and submitted elsewhere
+        raise
     for draft in drafts.values():
         draft.job.bind(binding)
 
@@ -52,21 +58,17 @@ class _Draft:
 
     __slots__ = ("arguments", "job", "parents")
 
-    def __init__(self, job: Job[Any], url: str) -> None:
+    def __init__(self, job: Job[Any], url: str, touched: list[Job[Any]]) -> None:
         # Known from here on, so that a parent that is itself an argument can be pickled before it is stored.
-        job._url = url
-        for parent, _ in job._parents:
-            if isinstance(parent, Job) and parent._binding is None:
-                parent._url = url
+        for known in (job, *(parent for parent, _ in job._parents)):
+            if isinstance(known, Job) and known._binding is None:
+                known._url = url
+                touched.append(known)
         self.job = job
         value = (job._args, job._params)
         if not isinstance(job._function, JobMaker):
             value = (job._function, *value)  # type: ignore[assignment]  # by value: the function travels first
-        try:
-            pickled = payload.dumps(value)
-        except Exception:
-            job._url = None
-            raise
+        pickled = payload.dumps(value)
         self.arguments = pickled.data
         self.parents: list[tuple[Job[Any] | str, When]] = job._parents
         if pickled.outputs:
@@ -140,13 +142,16 @@ def _refuse_circle(cycle: Sequence[Job[Any]]) -> NoReturn:
     raise DependencyError(f"jobs must not depend on each other in a circle, got {names}; nothing was stored")
 
 
-def _draft_with_ancestors(job: Job[Any], drafts: dict[str, _Draft], url: str) -> None:
-    """Add drafts of `job` and of its unsubmitted ancestors, parents first. No recursion: chains may be long."""
+def _draft_with_ancestors(job: Job[Any], drafts: dict[str, _Draft], url: str, touched: list[Job[Any]]) -> None:
+    """Add drafts of `job` and of its unsubmitted ancestors, parents first. No recursion: chains may be long.
+
+    `touched` collects the jobs that were told their database.
+    """
     path: dict[str, _Draft] = {}  # the jobs between `job` and the one being looked at, in that order
     stack: list[tuple[_Draft, list[Job[Any]]]] = []
 
     def enter(entered: Job[Any]) -> None:
-        draft = _Draft(entered, url)
+        draft = _Draft(entered, url, touched)
         path[entered.id] = draft
         stack.append((draft, draft.unsubmitted()))
 

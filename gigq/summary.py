@@ -6,17 +6,54 @@ import functools
 import re
 import reprlib
 from collections.abc import Mapping, Sequence
+from itertools import islice
 from types import MethodType
 from typing import Any, Final
+
+from gigq.payload import Output
 
 SUMMARY_CHARS: Final = 200
 HIDDEN: Final = "•••"
 
 _SECRET: Final = re.compile(r"pass(word|wd|phrase)|token|secret|(^|_)key$|api_?key|credential", re.IGNORECASE)
+_NAMED: Final = re.compile(r"""(\w+)(['"]?\s*[=:,]\s*)('(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|[^\s,)}\]]+)""")
 _SHORT: Final = frozenset({int, float, bool, type(None)})
+_SHOWN_CHARS: Final = 60  # of one value
 
-_repr = reprlib.Repr()
-_repr.maxstring = _repr.maxother = 60
+
+class _Repr(reprlib.Repr):
+    """Shows values cut short, with the secrets inside them hidden."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.maxstring = self.maxother = _SHOWN_CHARS
+
+    def repr1(self, x: Any, level: int) -> str:
+        if isinstance(x, Output):
+            return f"<output of {x.job.name}>"
+        if isinstance(x, dict):
+            return self.repr_dict(x, level)
+        return super().repr1(x, level)
+
+    def repr_dict(self, x: dict[Any, Any], level: int) -> str:
+        if level <= 0 and x:
+            return "{...}"
+        parts = [
+            f"{self.repr1(key, level - 1)}: {HIDDEN if _is_secret(key) else self.repr1(value, level - 1)}"
+            for key, value in islice(x.items(), self.maxdict)
+        ]
+        return "{" + ", ".join(parts + ["..."] * (len(x) > self.maxdict)) + "}"
+
+    def repr_instance(self, x: Any, level: int) -> str:
+        text = _NAMED.sub(lambda match: match[1] + match[2] + (HIDDEN if _is_secret(match[1]) else match[3]), repr(x))
+        return text if len(text) <= self.maxother else text[: self.maxother - 1] + "…"
+
+
+_repr = _Repr()
+
+
+def _is_secret(name: Any) -> bool:
+    return isinstance(name, str) and _SECRET.search(name) is not None
 
 
 def summarise(args: Sequence[Any], params: Mapping[str, Any], names: Sequence[str] = ()) -> str:
@@ -32,6 +69,8 @@ def summarise(args: Sequence[Any], params: Mapping[str, Any], names: Sequence[st
     ]
     parts += [f"{name}={HIDDEN if _SECRET.search(name) else _show(value)}" for name, value in list(params.items())[:20]]
     text = ", ".join(parts)
+    if not text.isprintable():  # somebody's __repr__; it must not move a terminal's cursor
+        text = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
     return text if len(text) <= SUMMARY_CHARS else text[: SUMMARY_CHARS - 1] + "…"
 
 
@@ -52,7 +91,7 @@ def positional_names(function: Any) -> Sequence[str]:
 def _show(value: Any) -> str:
     if type(value) in _SHORT:
         return repr(value)
-    if type(value) in (str, bytes) and len(value) <= 60:
+    if type(value) in (str, bytes) and len(value) <= _SHOWN_CHARS:
         return repr(value)
     try:
         return _repr.repr(value)

@@ -122,6 +122,11 @@ class Group(Sequence[Job[R]], Generic[R]):
 
         If the group is submitted, so is the new job; else submitting it submits the group.
         """
+        if "when" in params:
+            raise ConfigurationError(
+                f"what follows a group runs when all of its jobs have completed, got when={params['when']!r}: "
+                "make a job with Job(…) and call depend_on(job, when=…) for each of them"
+            )
         if not self._jobs:
             raise ConfigurationError("an empty group has nothing to wait for: submit the job itself")
         # Through the last job, so that both cases are decided in one place, but with every result.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections import OrderedDict
 from typing import Any
 
 import pytest
@@ -43,6 +44,39 @@ def test_secrets_of_a_job_never_reach_its_row(app: App, by_value: bool) -> None:
     row = app.queue.storage.get(job.id)
     assert "hunter" not in str(row)
     assert row.summary == f"'ann', {HIDDEN}, api_key={HIDDEN}"
+
+
+class Login:
+    def __init__(self, text: str) -> None:
+        self.text = text
+
+    def __repr__(self) -> str:
+        return self.text
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        ({"user": "ann", "password": "hunter2"}, f"{{'user': 'ann', 'password': {HIDDEN}}}"),
+        ([{"deep": {"api_key": "hunter2"}}], f"[{{'deep': {{'api_key': {HIDDEN}}}}}]"),
+        (OrderedDict(token="hunter2"), f"{{'token': {HIDDEN}}}"),
+        (Login("Login(user='ann', password='hun\\'ter2')"), f"Login(user='ann', password={HIDDEN})"),
+        (Login("Login(password=hunter2, user='ann')"), f"Login(password={HIDDEN}, user='ann')"),
+        (Login("<Login 'token': \"hunter2\">"), f"<Login 'token': {HIDDEN}>"),
+        (Login("Login(passwords_seen=3)"), f"Login(passwords_seen={HIDDEN})"),
+        ({1: 2, None: "monkey"}, "{1: 2, None: 'monkey'}"),
+    ],
+)
+def test_secrets_inside_an_argument_are_hidden(value: Any, shown: str) -> None:
+    assert summarise((value,), {}) == shown
+
+
+def test_what_would_move_a_terminals_cursor_is_spelled_out() -> None:
+    assert summarise((Login("a\x1b[2Jb\n\u202ec"),), {}) == "a\\x1b[2Jb\\n\\u202ec"
+
+
+def test_an_output_is_shown_by_its_jobs_name() -> None:
+    assert summarise((Job("fetch a page", print).output,), {}) == "<output of fetch a page>"
 
 
 def test_long_arguments_are_cut() -> None:

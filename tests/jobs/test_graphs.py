@@ -219,6 +219,20 @@ def test_one_job_that_cannot_be_pickled_stores_none_of_a_workflow(app: App, hand
     assert hand.stored() == 0
 
 
+def test_jobs_that_were_refused_can_be_submitted_to_another_database(app: App, hand: Any, tmp_path: Path) -> None:
+    parent = Job(function=one)
+    child = Job(function=echo, args=[parent.output, parent], dependencies=[parent, "no-such-job"])
+    with pytest.raises(DependencyError, match="no-such-job"):
+        app.submit(child)
+    assert hand.stored() == 0
+    with pytest.raises(PayloadError, match="must be submitted before it can be pickled"):
+        app.submit(Job(function=echo, args=[parent]))
+    other = JobQueue(tmp_path / "other.db")
+    other.submit(Job(function=echo, args=[parent], dependencies=[parent]))
+    assert parent.state is JobState.PENDING
+    assert other.get(parent.id).state is JobState.PENDING
+
+
 # -- chains and groups
 
 
@@ -273,6 +287,8 @@ def test_a_group_is_a_sequence_of_jobs() -> None:
         group(one)  # type: ignore[arg-type]
     with pytest.raises(ConfigurationError, match="empty group"):
         group().then(total)
+    with pytest.raises(ConfigurationError, match="when='failure'"):
+        jobs.then(total, when="failure")
 
 
 # -- workflows

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import random
 import sqlite3
 import stat
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -294,6 +296,29 @@ def test_forks_while_other_threads_write_hang_nobody(storage: SqliteStorage) -> 
         thread.join(10)
     assert codes == [0] * 30
     assert storage.stats()[JobState.PENDING] == len(written) + 30
+
+
+@needs_fork
+@pytest.mark.slow
+def test_forks_while_other_threads_make_databases_fail_nowhere(path: Path) -> None:
+    kept = [SqliteStorage(path) for _ in range(2000)]  # many, so that going through them takes a while
+    stop = threading.Event()
+
+    def make() -> None:
+        while not stop.is_set():
+            kept[random.randrange(2000)] = SqliteStorage(path)
+
+    thread = threading.Thread(target=make)
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    thread.start()
+    try:
+        codes = [exit_code_of_fork(lambda: None) for _ in range(20)]  # an error in a fork's hook fails the test
+    finally:
+        sys.setswitchinterval(interval)
+        stop.set()
+        thread.join(10)
+    assert codes == [0] * 20
 
 
 # -- the cost of a claim

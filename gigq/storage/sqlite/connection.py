@@ -45,7 +45,8 @@ class Database:
         self._busy_seconds = busy_seconds
         self._opening = threading.RLock()
         self._reset()
-        _databases.add(self)
+        with _registry_lock:
+            _databases.add(self)
 
     def _reset(self) -> None:
         self._local = threading.local()
@@ -242,11 +243,13 @@ def _create(path: Path) -> None:
 
 # Forking is a matter of the whole process, so this registry is the one piece of module-level state: see os.fork.
 _databases: weakref.WeakSet[Database] = weakref.WeakSet()
+_registry_lock = threading.RLock()  # held over a fork by the thread that forks, which releases it on both sides
 _leaked: list[_Handle] = []
 _holding: list[Database] = []
 
 
 def _before_fork() -> None:
+    _registry_lock.acquire()
     _holding.extend(_databases)
     for database in _holding:
         database.hold()
@@ -255,11 +258,13 @@ def _before_fork() -> None:
 def _after_fork_in_parent() -> None:
     while _holding:
         _holding.pop().resume()
+    _registry_lock.release()
 
 
 def _after_fork_in_child() -> None:
     while _holding:
         _holding.pop().forget()
+    _registry_lock.release()
 
 
 os.register_at_fork(before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child)
