@@ -13,7 +13,8 @@ from typing import Any, Final, Never, ParamSpec, Protocol, TypeVar, overload
 from typing_extensions import Unpack
 
 from gigq.errors import ConfigurationError, TaskExists, TaskNotFound
-from gigq.job import Binding, Job
+from gigq.handle import Binding
+from gigq.job import Job
 from gigq.options import Options, TaskDefaults
 from gigq.queue import JobQueue, check_durability
 from gigq.retry import RetryPolicy

@@ -8,7 +8,8 @@ from datetime import timedelta
 from typing import Any, TypeAlias, TypeVar
 
 from gigq.errors import ConfigurationError
-from gigq.job import Binding, Job
+from gigq.handle import Binding
+from gigq.job import Job
 from gigq.retry import seconds
 from gigq.states import JobState
 from gigq.storage import Durability, open_storage

@@ -7,7 +7,8 @@ from typing import Any, NoReturn
 
 from gigq import payload
 from gigq.errors import AlreadySubmitted, DependencyError
-from gigq.job import Binding, Job, JobMaker, function_name
+from gigq.handle import Binding
+from gigq.job import Job, JobMaker, function_name
 from gigq.storage.base import BY_VALUE, NewJob, Parent, When
 from gigq.summary import positional_names, summarise
 

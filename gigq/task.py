@@ -9,7 +9,8 @@ from typing import Any, Generic, ParamSpec, Protocol
 
 from typing_extensions import TypeVar, Unpack
 
-from gigq.job import Binding, Job, JobMaker
+from gigq.handle import Binding
+from gigq.job import Job, JobMaker
 from gigq.options import CallOptions, Options
 from gigq.retry import RetryPolicy
 from gigq.submission import submit
