@@ -10,9 +10,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from gigq.payload import Failure, dumps
+from gigq.payload import Failure, dumps, loads
 from gigq.retry import RetryPolicy
-from gigq.storage.base import BY_VALUE, ClaimedJob
+from gigq.storage.base import BY_VALUE, ClaimedJob, End
 from gigq.worker.pools.base import Ended, Pool, Progress
 
 _seqs = itertools.count(1)
@@ -116,6 +116,12 @@ class Driver:
 
 StartPool = Callable[..., Driver]
 """The fixture `start_pool`: functions in, a driven pool out."""
+
+
+def value_of(ended: Ended) -> Any:
+    """Return the result of a job, which must have completed."""
+    assert ended.end is End.COMPLETED, ended
+    return None if ended.result is None else loads(ended.result, lambda job_id: None)
 
 
 def failure_of(ended: Ended) -> Failure:

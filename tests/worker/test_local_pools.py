@@ -12,10 +12,9 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from pool_driver import Driver, FakeApp, descriptors, ends, failure_of, make_job, poll_until
+from pool_driver import Driver, FakeApp, descriptors, ends, failure_of, make_job, poll_until, value_of
 
 from gigq.context import current_job
-from gigq.payload import loads
 from gigq.storage.base import End
 from gigq.worker.pools.base import Pool
 from gigq.worker.pools.inline import InlinePool
@@ -82,10 +81,6 @@ def driver(request: pytest.FixtureRequest) -> Iterator[Driver]:
     assert "add" in hello.tasks
     yield Driver(pool)
     pool.stop()
-
-
-def value_of(ended: Any) -> Any:
-    return loads(ended.result, lambda job_id: None)
 
 
 def test_jobs_run_and_report(driver: Driver) -> None:

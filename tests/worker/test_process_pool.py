@@ -5,14 +5,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import signal
 import stat
 import subprocess
 import sys
 import threading
 import time
 from pathlib import Path
-from typing import Any
 
 import pytest
 from pool_driver import (
@@ -22,22 +20,15 @@ from pool_driver import (
     children_of,
     descriptors,
     ends,
-    failure_of,
     is_running,
     make_job,
-    poll_until,
+    value_of,
 )
 
 from gigq.context import current_job
-from gigq.errors import TargetError, WorkerError
-from gigq.job import Job
-from gigq.payload import loads
-from gigq.queue import JobQueue
-from gigq.storage.base import BY_VALUE, ClaimRequest, End, Outcome
-from gigq.testing.harness import worker_row
+from gigq.storage.base import End
 from gigq.worker.pools.base import Ended
 from gigq.worker.pools.process import ProcessPool
-from gigq.worker.source import ModuleTarget
 
 
 def add(a: int, b: int = 1) -> int:
@@ -46,11 +37,6 @@ def add(a: int, b: int = 1) -> int:
 
 def whoami() -> int:
     return os.getpid()
-
-
-def value_of(ended: Ended) -> Any:
-    assert ended.end is End.COMPLETED, ended
-    return None if ended.result is None else loads(ended.result, lambda job_id: None)
 
 
 def test_results_come_back_with_times_and_the_process(start_pool: StartPool) -> None:
@@ -202,187 +188,6 @@ def test_a_pool_can_start_in_a_thread_of_a_busy_program(start_pool: StartPool) -
     for thread in noise:
         thread.join()
     assert ends(ended) == ["completed"] * 20
-
-
-# -- apps in other places
-
-
-@pytest.fixture
-def module_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv(
-        "PYTHONPATH",
-        os.pathsep.join([os.path.dirname(__file__), os.path.dirname(os.path.dirname(os.path.dirname(__file__)))]),
-    )
-    return tmp_path
-
-
-APP = """
-from pool_driver import FakeApp
-from gigq.retry import RetryPolicy
-def add(a, b):
-    return a + b
-app = FakeApp(add, url="sqlite:////nowhere.db")
-"""
-
-
-@pytest.mark.slow
-def test_a_module_is_imported_by_the_forker_and_never_here(module_folder: Path) -> None:
-    (module_folder / "elsewhere_app.py").write_text(APP)
-    pool = ProcessPool(ModuleTarget("elsewhere_app", "app"), url=None, concurrency=1)
-    hello = pool.start()
-    try:
-        assert hello.url == "sqlite:////nowhere.db"
-        assert hello.durability == "process"
-        assert list(hello.tasks) == ["add"]
-        assert value_of(Driver(pool).run_one(make_job("add", 1, 2))) == 3
-        assert "elsewhere_app" not in sys.modules
-    finally:
-        pool.stop()
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("code", "message"),
-    [
-        ("import no_such_thing", "No module named 'no_such_thing'"),
-        ("1 / 0", "ZeroDivisionError"),
-        ("import sys; sys.exit(3)", "SystemExit: 3"),
-        ("import os; os._exit(3)", "died meanwhile"),
-        ("app = 5", "must be a gigq App, got int"),
-    ],
-)
-def test_an_app_that_cannot_be_loaded_is_one_clear_error(module_folder: Path, code: str, message: str) -> None:
-    (module_folder / "broken_app.py").write_text(code)
-    before = descriptors()
-    with pytest.raises(TargetError, match=message) as caught:
-        ProcessPool(ModuleTarget("broken_app", "app"), url=None, concurrency=1).start()
-    assert "\n" not in str(caught.value)
-    assert descriptors() == before
-
-
-@pytest.mark.slow
-def test_an_import_that_hangs_can_be_interrupted(module_folder: Path) -> None:
-    (module_folder / "hanging_app.py").write_text(
-        "import os, time; open('importing', 'w').write(str(os.getpid())); time.sleep(100)"
-    )
-    pool = ProcessPool(ModuleTarget("hanging_app", "app"), url=None, concurrency=1)
-    path = module_folder / "importing"
-    main_thread = threading.main_thread().ident
-    assert main_thread is not None
-
-    def press_ctrl_c() -> None:
-        poll_until(lambda: path.exists() and path.read_text())
-        signal.pthread_kill(main_thread, signal.SIGINT)
-
-    thread = threading.Thread(target=press_ctrl_c)
-    thread.start()
-    with pytest.raises(KeyboardInterrupt):
-        pool.start()
-    thread.join()
-    assert not is_running(int(path.read_text()))
-
-
-@pytest.mark.slow
-def test_threads_started_by_an_app_are_warned_about(module_folder: Path, caplog: pytest.LogCaptureFixture) -> None:
-    (module_folder / "threaded_app.py").write_text(
-        APP + "import threading\nthreading.Thread(target=threading.Event().wait, daemon=True).start()\n"
-    )
-    pool = ProcessPool(ModuleTarget("threaded_app", "app"), url=None, concurrency=1)
-    pool.start()
-    pool.stop()
-    assert "started 1 threads" in caplog.text
-
-
-@pytest.mark.slow
-def test_a_pool_without_an_app_runs_functions_that_travel(module_folder: Path) -> None:
-    pool = ProcessPool(None, url="", concurrency=1)
-    hello = pool.start()
-    try:
-        assert (hello.url, dict(hello.tasks)) == (None, {})
-        assert value_of(Driver(pool).run_one(make_job(lambda: 42, by_value=True))) == 42
-    finally:
-        pool.stop()
-
-
-def test_where_there_is_no_fork_the_error_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delattr(os, "fork")
-    with pytest.raises(WorkerError, match='use pool="thread"'):
-        ProcessPool(FakeApp(add), url=None, concurrency=1).start()
-
-
-# -- handing out
-
-
-def test_one_job_is_handed_out_while_its_duration_is_unknown(start_pool: StartPool) -> None:
-    pool = start_pool(add, concurrency=2).pool
-    assert pool.wanted() == 2
-    jobs = [make_job("add", n) for n in range(5)]
-    assert pool.give(jobs) == jobs[2:]
-    assert pool.wanted() == 0
-
-
-def test_short_jobs_are_handed_out_far_ahead(start_pool: StartPool) -> None:
-    driver = start_pool(add)
-    driver.run(*[make_job("add", n) for n in range(300)])
-    assert driver.pool.wanted() > 20
-    jobs = [make_job("add", n) for n in range(2000)]
-    rest = driver.pool.give(jobs)
-    assert 2000 - 256 <= len(rest) < 2000 - 10
-    assert rest == jobs[2000 - len(rest) :]
-
-
-def test_nothing_is_wanted_while_all_children_run_long_jobs(start_pool: StartPool) -> None:
-    def wait(path: str) -> None:
-        while not os.path.exists(path):
-            time.sleep(0.001)
-
-    driver = start_pool(wait, add, concurrency=2)
-    driver.run(*[make_job("add", n) for n in range(300)])
-    driver.give(make_job("wait", "/nowhere"), make_job("wait", "/nowhere"))
-    driver.until(lambda: driver.pool.wanted() == 0)
-    assert driver.pool.give([make_job("add", 1)]) != []
-
-
-def test_big_arguments_pass_through_a_small_pipe(start_pool: StartPool) -> None:
-    def size(data: bytes) -> int:
-        return len(data)
-
-    driver = start_pool(size, concurrency=2)
-    jobs = [make_job("size", bytes(30_000)) for _ in range(500)]
-    assert {value_of(ended) for ended in driver.run(*jobs)} == {30_000}
-
-
-def test_a_result_just_below_the_limit_arrives_and_one_above_does_not(start_pool: StartPool) -> None:  # fault 29
-    def make(count: int) -> bytes:
-        return b"x" * count
-
-    driver = start_pool(make, result_limit_bytes=3_000_000)
-    fits, too_big = driver.run(make_job("make", 2_999_000), make_job("make", 3_000_001))
-    assert len(value_of(fits)) == 2_999_000
-    assert failure_of(too_big).type == "ResultTooLarge"
-
-
-def test_children_read_big_arguments_and_outputs_from_the_database(start_pool: StartPool, tmp_path: Path) -> None:
-    queue = JobQueue(tmp_path / "jobs.db")
-    storage = queue.storage
-    parent = Job(function=add, params={"a": 1})
-    queue.submit(parent)
-    queue.submit(Job(function=add, params={"a": 20, "b": parent.output}))
-    storage.register(worker_row("w1", 0.0))
-    driver = start_pool(url=storage.url)
-    request = ClaimRequest("w1", 1, [BY_VALUE])
-    results = []
-    for _ in range(2):
-        (job,) = storage.claim(request).jobs
-        ended = driver.run_one(job._replace(arguments=None))
-        results.append(value_of(ended))
-        outcome = Outcome(
-            job.seq, job.id, job.claims, job.attempt, ended.end, ended.started_at, 0.0, result=ended.result
-        )
-        storage.finish("w1", [outcome])
-    queue.close()
-    assert results == [2, 22]
 
 
 # -- hygiene
