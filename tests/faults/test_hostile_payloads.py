@@ -1,4 +1,7 @@
-"""Arguments, results and exceptions that do not pickle or unpickle, or that do something else when they do."""
+"""Arguments, results and exceptions that do not pickle or unpickle, or that do something else when they do.
+
+Objects that must be unpickled by nobody but a child are in test_payload_bombs.py.
+"""
 
 from __future__ import annotations
 
@@ -47,7 +50,7 @@ def test_fault_26_what_cannot_be_pickled_is_refused_when_it_is_submitted(
     shared: Workshop, hostile: Any, submit: Any
 ) -> None:
     before = shared.queue.stats()
-    with pytest.raises(PayloadError, match="must be picklable, got .*lock"):
+    with pytest.raises(PayloadError, match=r"must be picklable, got .*lock"):
         submit(hostile, shared, threading.Lock())
     assert shared.queue.stats() == before
     assert hostile.add.delay(1).get(10) == 1

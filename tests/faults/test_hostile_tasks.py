@@ -1,4 +1,8 @@
-"""Tasks that die, hang or break what is around them, in one worker that lives through all of it."""
+"""Tasks that die, hang or break what is around them, in one worker that lives through all of it.
+
+More of each kind, against the pool of processes alone, is in tests/worker/test_process_deaths.py. Fault 10, a job that
+kills its child each time, is in tests/worker/test_worker_runs.py.
+"""
 
 from __future__ import annotations
 

@@ -72,13 +72,13 @@ class Workshop:
         for source in APPS.glob("*.py"):  # the next workshop has its own
             sys.modules.pop(source.stem, None)
 
-    def start(self, *arguments: str, log: str = "output", **options: Any) -> Worker:
+    def start(self, *arguments: str, log: str = "output", stdin: int = subprocess.DEVNULL) -> Worker:
         """Start `python ARGUMENTS` in the folder."""
         log_path = self.folder / f"{log}-{len(self.workers)}"
         with log_path.open("wb") as file:
             worker = Worker(
-                [sys.executable, *arguments], cwd=self.folder, env=self.environment, stdin=subprocess.DEVNULL,
-                stdout=file, stderr=file, **options,
+                [sys.executable, *arguments], cwd=self.folder, env=self.environment, stdin=stdin,
+                stdout=file, stderr=file,
             )  # fmt: skip
         worker.log_path = log_path
         self.workers.append(worker)
@@ -173,6 +173,7 @@ class Workshop:
 
     def check_database(self) -> None:
         """Check I2, I3 and I5, whatever has happened."""
+        self.queue.stats()  # makes the tables, if nobody has
         with closing(sqlite3.connect(self.path)) as database:
             assert database.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
             successes = Counter(

@@ -33,10 +33,13 @@ class NeedsTwo(Exception):
 
 
 class Loads:
-    """Calls a function when it is unpickled."""
+    """Calls a function when it is unpickled. May be the function of a job itself."""
 
     def __init__(self, function: Callable[..., Any], *args: Any) -> None:
         self.call = function, args
+
+    def __call__(self) -> None:
+        raise AssertionError("it was never unpickled")
 
     def __reduce__(self) -> Any:
         return self.call

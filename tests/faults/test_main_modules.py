@@ -1,0 +1,112 @@
+"""Tasks of the program itself: started by its path, with `-m`, from standard input, or anew by a spawned process."""
+
+from __future__ import annotations
+
+import pytest
+from workshop import Workshop, attempts, until
+
+from gigq import JobState
+
+BUG_SPAWNED_TASK = "gigq.app names tasks of a spawned process's main module __mp_main__.…, which no worker knows"
+BUG_SPAWNED_VALUE = "gigq.payload pickles functions of __mp_main__ by reference, which no worker can import"
+BUG_STANDARD_INPUT = "gigq.app takes '<stdin>' for a file's name, so that no task can be defined"
+
+MYAPP = """
+from gigq import App
+
+app = App("jobs.db")
+
+@app.task
+def double(n):
+    return 2 * n
+
+@app.task
+def describe(name, *, times=1):
+    return "-".join([name] * times)
+
+if __name__ == "__main__":
+    print(double.delay(21).id)
+    print(describe.delay("a", times=double(1)).id)
+"""
+
+SPAWNING = """
+import multiprocessing
+from gigq import App, Job, JobQueue
+
+app = App("jobs.db")
+queue = JobQueue("jobs.db")
+
+@app.task
+def double(n):
+    return 2 * n
+
+def triple(n):
+    return 3 * n
+
+def submit(how):
+    job = double.delay(21) if how == "task" else queue.submit(Job(function=triple, args=[14]))
+    print(job.id, flush=True)
+
+if __name__ == "__main__":
+    import sys
+    process = multiprocessing.get_context("spawn").Process(target=submit, args=sys.argv[1:])
+    process.start()
+    process.join()
+    assert process.exitcode == 0
+"""
+
+NOTEBOOK = """
+from gigq import App, Worker
+app = App("jobs.db")
+
+@app.task
+def double(n):
+    return 2 * n
+
+@app.task
+def double(n):  # the cell was changed and run again
+    return 2 * n + 1
+
+with Worker(app, concurrency=2):
+    print(double.delay(21).get(20))
+print(double.delay(21).id)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", ["path", "-m"])
+def test_fault_51_tasks_of_a_program_are_those_that_a_worker_imports(workshop: Workshop, how: str) -> None:
+    (workshop.folder / "myapp.py").write_text(MYAPP)
+    ids = workshop.run(*(["myapp.py"] if how == "path" else ["-m", "myapp"])).split()
+    jobs = [workshop.queue.get(job_id) for job_id in ids]
+    workshop.work("myapp:app")
+    assert [job.get(20) for job in jobs] == [42, "a-a"]
+    assert {tuple(attempts(job)) for job in jobs} == {(JobState.COMPLETED,)}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "how",
+    [
+        pytest.param("task", marks=pytest.mark.xfail(reason=BUG_SPAWNED_TASK)),
+        pytest.param("value", marks=pytest.mark.xfail(reason=BUG_SPAWNED_VALUE)),
+    ],
+)
+def test_fault_51_a_spawned_process_submits_what_a_worker_knows(workshop: Workshop, how: str) -> None:
+    (workshop.folder / "spawning.py").write_text(SPAWNING)
+    job = workshop.queue.get(workshop.run("spawning.py", how).strip())
+    workshop.work("spawning:app")
+    until(lambda: job.state is not JobState.PENDING or job.waiting_for != "its turn: it is next")
+    assert job.waiting_for is None
+    assert job.get(20) == 42
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", ["-c", pytest.param("-", marks=pytest.mark.xfail(reason=BUG_STANDARD_INPUT))])
+def test_fault_51_a_notebook_runs_its_own_tasks_and_says_who_must_run_them(workshop: Workshop, how: str) -> None:
+    arguments = ["-c", NOTEBOOK] if how == "-c" else ["-"]
+    result, job_id = workshop.run(*arguments, stdin=NOTEBOOK).split()
+    assert int(result) == 43
+    job = workshop.queue.get(job_id)
+    workshop.work("shop:app")
+    assert job.waiting_for == "a worker that knows task '__main__.double': none of the 1 running for this queue does"
