@@ -108,6 +108,7 @@ CREATE TABLE workers (
     beat_at     REAL NOT NULL,                    -- for people
     stopped_at  REAL
 ) STRICT;
+CREATE INDEX workers_live ON workers (address) WHERE stopped_at IS NULL;
 """
 
 MIGRATIONS: Final = (_FIRST,)

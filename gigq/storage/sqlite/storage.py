@@ -49,13 +49,16 @@ class SqliteStorage:
         self.url = "sqlite:///" + quote(str(self.path))
         self._now = now
         self._database = Database(self.path, durability=durability, busy_seconds=busy_seconds)
-        self._waker = Waker(lambda: self._database.read(workers.addresses))
+        self._waker = Waker()
 
     # -- submitters
 
     def submit(self, jobs: Sequence[NewJob]) -> None:
-        self._database.write(lambda db: submit.submit(db, jobs, self._now()))
-        self._waker.wake()
+        def work(db: sqlite3.Connection) -> list[str]:
+            submit.submit(db, jobs, self._now())
+            return workers.addresses(db)
+
+        self._waker.wake(self._database.write(work))
 
     def cancel(self, job_id: str, reason: str) -> JobState:
         state, address = self._database.write(lambda db: finish.cancel(db, job_id, reason, self._now()))
@@ -65,7 +68,7 @@ class SqliteStorage:
 
     def retry(self, job_id: str) -> JobState:
         state = self._database.write(lambda db: finish.retry(db, job_id))
-        self._waker.wake()
+        self._wake_all()
         return state
 
     # -- workers
@@ -91,8 +94,11 @@ class SqliteStorage:
 
         finished = self._database.write(work)
         if any(outcome.end is End.RELEASED for outcome in outcomes):
-            self._waker.wake()  # somebody else can run them now
+            self._wake_all()  # somebody else can run them now
         return finished
+
+    def _wake_all(self) -> None:
+        self._waker.wake(self._database.read(workers.addresses))
 
     def rescue(self, worker: str, reason: str) -> list[Rescued]:
         return self._database.write(lambda db: finish.rescue(db, worker, reason, self._now()))

@@ -7,11 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import socket
-import time
-from collections.abc import Callable, Iterable
-from typing import Final
-
-ADDRESSES_SECONDS: Final = 1.0  # how long a submitter believes its list of workers
+from collections.abc import Iterable
 
 
 class Listener:
@@ -42,19 +38,11 @@ class Listener:
 class Waker:
     """Sends wake-ups. Safe to use from several threads."""
 
-    def __init__(self, read_addresses: Callable[[], list[str]]) -> None:
-        self._read_addresses = read_addresses
-        self._addresses: list[str] = []
-        self._read_at = -ADDRESSES_SECONDS
+    def __init__(self) -> None:
         self._socket: socket.socket | None = None
 
-    def wake(self, addresses: Iterable[str] | None = None) -> None:
-        """Wake the workers at `addresses`, by default all."""
-        now = time.monotonic()
-        if addresses is None:
-            if now - self._read_at >= ADDRESSES_SECONDS:
-                self._addresses, self._read_at = self._read_addresses(), now
-            addresses = self._addresses
+    def wake(self, addresses: Iterable[str]) -> None:
+        """Wake the workers at `addresses`."""
         for address in addresses:
             if self._socket is None:
                 self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)

@@ -48,7 +48,7 @@ def live(db: sqlite3.Connection) -> list[WorkerRow]:
 
 
 def addresses(db: sqlite3.Connection) -> list[str]:
-    """Return where the live workers can be woken."""
+    """Return where the live workers can be woken. Read with each submission: a remembered list misses who is new."""
     return [
         address
         for (address,) in db.execute("SELECT address FROM workers WHERE stopped_at IS NULL AND address IS NOT NULL")

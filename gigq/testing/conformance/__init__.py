@@ -20,6 +20,7 @@ from gigq.testing.conformance.questions import Questions
 from gigq.testing.conformance.retrying import Retrying
 from gigq.testing.conformance.submitting import Submitting
 from gigq.testing.conformance.upkeep import Upkeep
+from gigq.testing.conformance.waking import Waking
 
 __all__ = ["StorageConformance", "StorageTests"]
 
@@ -34,6 +35,7 @@ class StorageConformance(
     Retrying,
     Questions,
     Upkeep,
+    Waking,
     Processes,
 ):
     """Every verb of the Storage protocol, held to what its docstring and `gigq.states` say."""
