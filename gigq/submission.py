@@ -61,10 +61,12 @@ class _Draft:
 
     def __init__(self, job: Job[Any], url: str, touched: list[Job[Any]]) -> None:
         # Known from here on, so that a parent that is itself an argument can be pickled before it is stored.
-        for known in (job, *(parent for parent, _ in job._parents)):
-            if isinstance(known, Job) and known._binding is None:
-                known._url = url
-                touched.append(known)
+        job._url = url
+        touched.append(job)
+        for parent, _ in job._parents:
+            if isinstance(parent, Job) and parent._binding is None:
+                parent._url = url
+                touched.append(parent)
         self.job = job
         value = (job._args, job._params)
         if not isinstance(job._function, JobMaker):
@@ -88,7 +90,7 @@ class _Draft:
             id=job.id,
             name=job.name,
             task=function.name if by_name else BY_VALUE,
-            function=function_name(function),
+            function=function.name if by_name else function_name(function),
             queue=job.queue,
             priority=job.priority,
             max_attempts=job.max_attempts,
@@ -148,15 +150,18 @@ def _draft_with_ancestors(job: Job[Any], drafts: dict[str, _Draft], url: str, to
 
     `touched` collects the jobs that were told their database.
     """
+    draft = _Draft(job, url, touched)
+    if not draft.parents:  # nearly every job, and the rest of this costs as much as drafting it
+        drafts[job.id] = draft
+        return
     path: dict[str, _Draft] = {}  # the jobs between `job` and the one being looked at, in that order
     stack: list[tuple[_Draft, list[Job[Any]]]] = []
 
-    def enter(entered: Job[Any]) -> None:
-        draft = _Draft(entered, url, touched)
-        path[entered.id] = draft
+    def enter(draft: _Draft) -> None:
+        path[draft.job.id] = draft
         stack.append((draft, draft.unsubmitted()))
 
-    enter(job)
+    enter(draft)
     while stack:
         draft, rest = stack[-1]
         if not rest:
@@ -169,4 +174,4 @@ def _draft_with_ancestors(job: Job[Any], drafts: dict[str, _Draft], url: str, to
             cycle = [*list(path)[list(path).index(parent.id) :], parent.id]
             _refuse_circle([path[job_id].job for job_id in reversed(cycle)])
         if parent.id not in drafts:
-            enter(parent)
+            enter(_Draft(parent, url, touched))
