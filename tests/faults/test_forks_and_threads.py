@@ -6,7 +6,7 @@ import threading
 from typing import Any
 
 import pytest
-from workshop import Workshop, attempts
+from workshop import Workshop, attempts, until
 
 from gigq import JobState
 
@@ -41,6 +41,23 @@ assert statuses == [0] * 20, statuses
 print(len(submitted))
 """
 
+ORPHAN = """
+import os, time
+from shop import add, app
+
+add.delay(0)  # no worker runs: this process alone has the database open
+if os.fork() == 0:
+    parent = os.getppid()
+    os.close(1)
+    os.close(2)
+    while os.getppid() == parent:  # till it has closed its connections and ended
+        time.sleep(0.001)
+    for call in range(20):
+        add.delay(3, call)
+    os._exit(0)
+app.queue.close()  # the last connection: SQLite removes the WAL, in which a connection of the child's would write on
+"""
+
 
 @pytest.mark.slow
 def test_fault_23_forks_of_a_program_with_open_connections_submit_and_wait_like_others(workshop: Workshop) -> None:
@@ -58,6 +75,18 @@ def test_fault_23_forks_of_a_program_with_open_connections_submit_and_wait_like_
 
 
 @pytest.mark.slow
+def test_fault_23_a_forked_process_submits_on_after_the_one_that_opened_the_database_has_ended(
+    workshop: Workshop,
+) -> None:
+    (workshop.folder / "orphan.py").write_text(ORPHAN)
+    workshop.run("orphan.py")
+    until(lambda: not workshop.processes())
+    workshop.work(concurrency=2)
+    until(lambda: len(workshop.lines("add")) == 21)
+    assert sorted(int(line[2]) for line in workshop.lines("add", "3")) == list(range(20))
+
+
+@pytest.mark.slow
 def test_fault_49_32_threads_share_one_app_and_every_call_runs_once(workshop: Workshop) -> None:
     shop = workshop.load("shop")
     workshop.work(concurrency=2)
@@ -66,7 +95,7 @@ def test_fault_49_32_threads_share_one_app_and_every_call_runs_once(workshop: Wo
 
     def call(thread: int) -> None:
         begin.wait(10)
-        jobs: list[Any] = [shop.add.delay(1000 * thread, number) for number in range(25)]
+        jobs: list[Any] = [shop.add.delay(1000 * thread, number) for number in range(10)]
         results[thread] = [job.get(30) for job in jobs]
 
     threads = [threading.Thread(target=call, args=(number,)) for number in range(32)]
@@ -74,7 +103,7 @@ def test_fault_49_32_threads_share_one_app_and_every_call_runs_once(workshop: Wo
         thread.start()
     for thread in threads:
         thread.join(40)
-    assert results == {thread: [1000 * thread + number for number in range(25)] for thread in range(32)}
+    assert results == {thread: [1000 * thread + number for number in range(10)] for thread in range(32)}
     calls = sorted((int(thread) // 1000, int(number)) for _, thread, number, _ in workshop.lines("add"))
-    assert calls == [(thread, number) for thread in range(32) for number in range(25)]
-    assert workshop.queue.stats()[JobState.COMPLETED] == 800
+    assert calls == [(thread, number) for thread in range(32) for number in range(10)]
+    assert workshop.queue.stats()[JobState.COMPLETED] == 320
