@@ -9,6 +9,8 @@ from workshop import Workshop, attempts
 
 from gigq import JobState
 
+pytestmark = pytest.mark.slow  # each starts a worker, or shares one with its neighbours
+
 FUNCTIONS = """
 import json, sqlite3, time
 from pathlib import Path
@@ -62,7 +64,6 @@ workflow.submit_all(queue)
 """
 
 
-@pytest.mark.slow
 def test_the_workflow_of_the_core_concepts_completes_in_order(workshop: Workshop) -> None:
     (workshop.folder / "pipeline.py").write_text(FUNCTIONS + AS_IT_STANDS)
     workshop.run("pipeline.py")

@@ -11,6 +11,8 @@ from workshop import Workshop, attempts, until
 
 from gigq import JobState
 
+pytestmark = pytest.mark.slow  # each starts a worker, or shares one with its neighbours
+
 SCRIPT = """
 import asyncio, functools, json, math, sys
 from dataclasses import dataclass
@@ -125,7 +127,6 @@ def submitted(values: Workshop) -> dict[str, str]:
     return found
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("kind", RESULTS)
 def test_fault_51_a_function_of_a_script_runs_in_a_worker_that_cannot_import_it(
     values: Workshop, submitted: dict[str, str], kind: str
@@ -137,14 +138,12 @@ def test_fault_51_a_function_of_a_script_runs_in_a_worker_that_cannot_import_it(
     assert attempts(job) == [JobState.COMPLETED]
 
 
-@pytest.mark.slow
 def test_fault_51_an_exception_type_of_a_script_is_named(values: Workshop, submitted: dict[str, str]) -> None:
     job = values.queue.get(submitted["failing"])
     until(lambda: job.error)
     assert job.error == "Odd: 3 is odd"
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("how", ["-c", "-", "-m"])
 def test_fault_51_functions_of_main_travel_however_the_program_was_started(values: Workshop, how: str) -> None:
     code = "from gigq import Job, JobQueue\ndef double(n): return 2 * n\n"

@@ -16,6 +16,8 @@ from workshop import Workshop, attempts, causes
 
 from gigq import App, Job, JobFailed, JobState, JobTimedOut, PayloadError, Workflow
 
+pytestmark = pytest.mark.slow  # each starts a worker, or shares one with its neighbours
+
 COMPLETED, FAILED, PENDING, TIMEOUT = JobState.COMPLETED, JobState.FAILED, JobState.PENDING, JobState.TIMEOUT
 
 
@@ -44,7 +46,6 @@ def submit_workflow(hostile: Any, shared: Workshop, lock: Any) -> None:
     workflow.submit_all(shared.queue)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("submit", [submit_argument, submit_closure, submit_map, submit_workflow])
 def test_fault_26_what_cannot_be_pickled_is_refused_when_it_is_submitted(
     shared: Workshop, hostile: Any, submit: Any
@@ -56,7 +57,6 @@ def test_fault_26_what_cannot_be_pickled_is_refused_when_it_is_submitted(
     assert hostile.add.delay(1).get(10) == 1
 
 
-@pytest.mark.slow
 def test_fault_27_a_result_that_cannot_be_pickled_fails_and_is_not_run_again(shared: Workshop, hostile: Any) -> None:
     job = hostile.unpicklable.delay()
     with pytest.raises(JobFailed, match=r"the result must be picklable, got a value: .*lock") as failed:
@@ -66,7 +66,6 @@ def test_fault_27_a_result_that_cannot_be_pickled_fails_and_is_not_run_again(sha
     assert len(shared.lines("unpicklable")) == 1
 
 
-@pytest.mark.slow
 def test_fault_28_an_exception_that_does_not_unpickle_is_kept_as_text(hostile: Any) -> None:
     job = hostile.needs_two.delay()
     with pytest.raises(JobFailed) as failed:
@@ -76,7 +75,6 @@ def test_fault_28_an_exception_that_does_not_unpickle_is_kept_as_text(hostile: A
     assert attempts(job) == [FAILED, FAILED]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("call", "cause"),
     [
@@ -96,7 +94,6 @@ def test_fault_31_unpickling_that_exits_ends_a_child_and_no_more(hostile: Any, c
     assert {tuple(attempts(other)) for other in beside if other.wait(10)} == {(COMPLETED,)}
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("by_value", [False, True])
 def test_fault_31_unpickling_that_sleeps_is_under_the_timeout(hostile: Any, shared: Workshop, by_value: bool) -> None:
     sleeper = hostile.Loads(time.sleep, 30)
@@ -111,7 +108,6 @@ def test_fault_31_unpickling_that_sleeps_is_under_the_timeout(hostile: Any, shar
     assert attempts(job) == [TIMEOUT]
 
 
-@pytest.mark.slow
 def test_fault_32_a_task_that_is_unknown_waits_untouched_for_a_worker_that_knows_it(workshop: Workshop) -> None:
     hostile = workshop.load("hostile")
     ignorant = workshop.work("shop:app")
@@ -125,7 +121,6 @@ def test_fault_32_a_task_that_is_unknown_waits_untouched_for_a_worker_that_knows
     assert ignorant.poll() is None
 
 
-@pytest.mark.slow
 def test_fault_32_a_changed_signature_fails_with_what_was_expected_and_what_came(
     shared: Workshop, hostile: Any
 ) -> None:

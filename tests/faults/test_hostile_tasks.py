@@ -15,6 +15,8 @@ from workshop import Workshop, attempts, causes, is_running, until
 
 from gigq import JobFailed, JobState, JobTimedOut
 
+pytestmark = pytest.mark.slow  # each starts a worker, or shares one with its neighbours
+
 COMPLETED, FAILED, TIMEOUT = JobState.COMPLETED, JobState.FAILED, JobState.TIMEOUT
 
 HOSTILE = [
@@ -53,19 +55,16 @@ def check_two_attempts_fail(hostile: Any, name: str, cause: str) -> None:
         assert {tuple(attempts(neighbour)) for neighbour in neighbours} == {(COMPLETED,)}
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(("name", "cause"), HOSTILE)
 def test_fault_34_a_task_that_leaves_its_process_fails_with_the_cause(hostile: Any, name: str, cause: str) -> None:
     check_two_attempts_fail(hostile, name, cause)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(("name", "cause"), WITH_DESCRIPTORS)
 def test_fault_36_a_task_that_breaks_descriptors_fails_alone(hostile: Any, name: str, cause: str) -> None:
     check_two_attempts_fail(hostile, name, cause)
 
 
-@pytest.mark.slow
 def test_fault_35_whatever_blocks_is_stopped_at_its_deadline_with_all_that_it_started(workshop: Workshop) -> None:
     hostile = workshop.load("hostile")
     worker = workshop.work("hostile:app", concurrency=4)
@@ -88,7 +87,6 @@ def test_fault_35_whatever_blocks_is_stopped_at_its_deadline_with_all_that_it_st
     assert worker.poll() is None
 
 
-@pytest.mark.slow
 def test_fault_35_what_tasks_left_behind_ends_with_their_worker(workshop: Workshop) -> None:
     hostile = workshop.load("hostile")
     worker = workshop.work("hostile:app", concurrency=2)

@@ -17,10 +17,11 @@ from workshop import Workshop, attempts, causes, is_running, state_of, until
 
 from gigq import JobState
 
+pytestmark = pytest.mark.slow  # each starts a worker, or shares one with its neighbours
+
 COMPLETED, FAILED, RUNNING = JobState.COMPLETED, JobState.FAILED, JobState.RUNNING
 
 
-@pytest.mark.slow
 def test_fault_01_a_child_killed_before_it_reads_costs_no_attempt(workshop: Workshop) -> None:
     shop = workshop.load("shop")
     workshop.work(concurrency=1)
@@ -38,7 +39,6 @@ def test_fault_01_a_child_killed_before_it_reads_costs_no_attempt(workshop: Work
     assert job.executions[0].pid != child
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("how", ["python", "c", "grandchild"])
 def test_fault_01_a_child_killed_during_its_job_costs_one_attempt_and_its_neighbours_nothing(
     workshop: Workshop, how: str
@@ -65,7 +65,6 @@ def test_fault_01_a_child_killed_during_its_job_costs_one_attempt_and_its_neighb
     assert worker.poll() is None
 
 
-@pytest.mark.slow
 def test_fault_01_a_child_killed_after_it_wrote_its_result_has_done_its_job(workshop: Workshop) -> None:
     shop = workshop.load("shop")
     worker = workshop.work(concurrency=1)
@@ -83,7 +82,6 @@ def test_fault_01_a_child_killed_after_it_wrote_its_result_has_done_its_job(work
     assert shop.add.delay(1).get(10) == 1
 
 
-@pytest.mark.slow
 def test_fault_01_a_child_killed_while_it_writes_its_result_loses_it(workshop: Workshop) -> None:
     shop = workshop.load("shop")
     worker = workshop.work(concurrency=1)
@@ -100,7 +98,6 @@ def test_fault_01_a_child_killed_while_it_writes_its_result_loses_it(workshop: W
     assert attempts(job) == [FAILED, COMPLETED]
 
 
-@pytest.mark.slow
 def test_fault_02_nothing_runs_a_tenth_of_a_second_after_its_supervisor_was_killed(workshop: Workshop) -> None:
     shop = workshop.load("shop")
     victim = workshop.work(concurrency=3)
@@ -132,7 +129,6 @@ def test_fault_02_nothing_runs_a_tenth_of_a_second_after_its_supervisor_was_kill
         assert f"the process {victim.pid} of worker" in causes(job)[0]
 
 
-@pytest.mark.slow
 def test_fault_08_a_new_worker_with_the_old_ones_pid_is_not_taken_for_it(workshop: Workshop) -> None:
     shop = workshop.load("shop")
     old = workshop.work(concurrency=1)
@@ -155,7 +151,6 @@ def test_fault_08_a_new_worker_with_the_old_ones_pid_is_not_taken_for_it(worksho
     assert "took this worker for dead" not in new.log
 
 
-@pytest.mark.slow
 def test_fault_09_quit_gives_back_at_once_what_has_attempts_left(workshop: Workshop) -> None:
     shop = workshop.load("shop")
     worker = workshop.work(concurrency=2)

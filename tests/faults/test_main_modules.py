@@ -7,6 +7,8 @@ from workshop import Workshop, attempts, until
 
 from gigq import JobState
 
+pytestmark = pytest.mark.slow  # each starts a worker, or shares one with its neighbours
+
 BUG_SPAWNED_TASK = "gigq.app names tasks of a spawned process's main module __mp_main__.…, which no worker knows"
 BUG_SPAWNED_VALUE = "gigq.payload pickles functions of __mp_main__ by reference, which no worker can import"
 BUG_STANDARD_INPUT = "gigq.app takes '<stdin>' for a file's name, so that no task can be defined"
@@ -44,7 +46,7 @@ def triple(n):
     return 3 * n
 
 def submit(how):
-    job = double.delay(21) if how == "task" else queue.submit(Job(function=triple, args=[14]))
+    job = double.delay(21) if how == "task" else queue.submit(Job(function=triple, args=[14], max_attempts=1))
     print(job.id, flush=True)
 
 if __name__ == "__main__":
@@ -73,7 +75,6 @@ print(double.delay(21).id)
 """
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("how", ["path", "-m"])
 def test_fault_51_tasks_of_a_program_are_those_that_a_worker_imports(workshop: Workshop, how: str) -> None:
     (workshop.folder / "myapp.py").write_text(MYAPP)
@@ -84,7 +85,6 @@ def test_fault_51_tasks_of_a_program_are_those_that_a_worker_imports(workshop: W
     assert {tuple(attempts(job)) for job in jobs} == {(JobState.COMPLETED,)}
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     "how",
     [
@@ -101,7 +101,6 @@ def test_fault_51_a_spawned_process_submits_what_a_worker_knows(workshop: Worksh
     assert job.get(20) == 42
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("how", ["-c", pytest.param("-", marks=pytest.mark.xfail(reason=BUG_STANDARD_INPUT))])
 def test_fault_51_a_notebook_runs_its_own_tasks_and_says_who_must_run_them(workshop: Workshop, how: str) -> None:
     arguments = ["-c", NOTEBOOK] if how == "-c" else ["-"]

@@ -14,10 +14,11 @@ from workshop import Workshop, attempts, causes, is_running, state_of, until
 
 from gigq import JobState, JobTimedOut
 
+pytestmark = pytest.mark.slow  # each starts a worker, or shares one with its neighbours
+
 COMPLETED, FAILED, RUNNING, TIMEOUT = JobState.COMPLETED, JobState.FAILED, JobState.RUNNING, JobState.TIMEOUT
 
 
-@pytest.mark.slow
 def test_fault_05_a_supervisor_that_wakes_after_its_lease_changes_nothing_and_works_on(workshop: Workshop) -> None:
     shop = workshop.load("shop")
     stopped = workshop.work(concurrency=1, scaled=True)
@@ -41,7 +42,6 @@ def test_fault_05_a_supervisor_that_wakes_after_its_lease_changes_nothing_and_wo
     assert [row.pid for row in workshop.queue.workers()] == [stopped.pid]
 
 
-@pytest.mark.slow
 def test_fault_06_a_stopped_child_is_killed_at_its_deadline_and_delays_nobody(workshop: Workshop) -> None:
     shop = workshop.load("shop")
     workshop.work(concurrency=2)

@@ -9,6 +9,8 @@ from workshop import Workshop, attempts, until
 
 from gigq import DependencyError, Job, JobCancelled, JobFailed, JobNotFound, JobState, Workflow, chain, group
 
+pytestmark = pytest.mark.slow  # each starts a worker, or shares one with its neighbours
+
 CANCELLED, COMPLETED, FAILED, TIMEOUT = JobState.CANCELLED, JobState.COMPLETED, JobState.FAILED, JobState.TIMEOUT
 
 
@@ -55,7 +57,6 @@ def submit_pruned_parent(queue: Any, shop: Any) -> None:
     queue.submit(Job("late", print, dependencies=[parent]))
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     "submit",
     [submit_cycle, submit_self_dependency, submit_own_output, submit_unknown_parent, submit_pruned_parent],
@@ -107,7 +108,6 @@ ENDS = [  # how the parent ends, and its dependants: on success, on failure, alw
 ]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(("make", "end", "success", "failure", "always"), ENDS)
 def test_fault_42_every_dependant_of_a_parent_has_its_end(
     shared: Workshop, shop: Any, make: Any, end: JobState, success: JobState, failure: JobState, always: JobState
@@ -131,13 +131,12 @@ def test_fault_42_every_dependant_of_a_parent_has_its_end(
             assert f"was {CANCELLED if job is on_success_of_it else end}" in (job.error or "")
 
 
-@pytest.mark.slow
 def test_fault_42_a_parent_that_is_needed_is_not_pruned_and_one_that_is_gone_says_so(
     shared: Workshop, shop: Any
 ) -> None:
     parent, gone = shop.add.delay(7), shop.add.delay(8)
     assert (parent.get(10), gone.get(10)) == (7, 8)
-    child = shop.add.options(delay=1.0).delay(parent.output, 1)
+    child = shop.add.options(delay=0.5).delay(parent.output, 1)
     while shared.queue.prune(older_than=0):
         pass
     assert parent.state is COMPLETED
@@ -151,7 +150,6 @@ def test_fault_42_a_parent_that_is_needed_is_not_pruned_and_one_that_is_gone_say
 # -- results
 
 
-@pytest.mark.slow
 def test_results_flow_through_chains_fans_and_containers(shared: Workshop, shop: Any) -> None:
     last = chain(shop.add.job(1, 2), shop.echo, lambda n: n * 10)
     shared.queue.submit(last)
@@ -166,7 +164,6 @@ def test_results_flow_through_chains_fans_and_containers(shared: Workshop, shop:
     assert {tuple(attempts(job)) for job in [last, *fan, total, nested, by_value]} == {(COMPLETED,)}
 
 
-@pytest.mark.slow
 def test_a_failure_in_a_fan_ends_what_waits_for_all_of_it(shop: Any) -> None:
     parts = [shop.add.delay(1), shop.fail.options(max_attempts=1).delay(), shop.add.delay(2)]
     total = group(*parts).then(sum)
