@@ -82,7 +82,7 @@ def test_every_kind_of_parameter_is_checked_as_python_does(app: App) -> None:
 
     for args, params in [((1,), {"only": 1}), ((1, 2, 3, 4), {"only": 1, "other": 2})]:
         pack.job(*args, **params)
-    for args, params in [((1,), {}), ((), {"first": 1, "only": 2})]:
+    for args, params in [((1,), {}), ((), {"second": 1, "only": 2})]:
         with pytest.raises(TypeError):
             pack.job(*args, **params)
 

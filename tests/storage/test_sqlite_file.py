@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import random
 import sqlite3
@@ -219,6 +220,26 @@ def test_sqlite_errors_do_not_leave_the_storage(storage: SqliteStorage) -> None:
     with pytest.raises(StorageError, match="no such table") as caught:
         storage._database.write(lambda db: db.execute("DELETE FROM no_table"))
     assert isinstance(caught.value.__cause__, sqlite3.OperationalError)
+
+
+# -- threads
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="only Linux lists a process's open files")
+def test_a_thread_that_ends_leaves_no_connection_open(path: Path, storage: SqliteStorage) -> None:
+    def files() -> int:
+        gc.collect()
+        links = (os.path.join("/proc/self/fd", name) for name in os.listdir("/proc/self/fd"))
+        return sum(os.readlink(link) == str(path) for link in links if os.path.lexists(link))
+
+    storage.stats()
+    before = files()
+    for _ in range(5):
+        thread = threading.Thread(target=lambda: storage.submit([new_job()]))
+        thread.start()
+        thread.join()
+    assert files() == before
+    assert storage.stats()[JobState.PENDING] == 5
 
 
 # -- forks

@@ -34,6 +34,8 @@ class _Handle:
     def __init__(self, connection: sqlite3.Connection) -> None:
         self.connection = connection
         self.lock = threading.RLock()
+        # For a thread that ends without closing it. No __del__: in a cycle, the connection could be collected first.
+        weakref.finalize(self, _close_own, connection, os.getpid()).atexit = False
 
 
 class Database:
@@ -206,6 +208,11 @@ class _Patience:
             ) from error
         time.sleep(random.uniform(0, self._sleep))
         self._sleep = min(self._sleep * 1.5, _LONGEST_SLEEP_SECONDS)
+
+
+def _close_own(connection: sqlite3.Connection, pid: int) -> None:
+    if os.getpid() == pid:  # in the child of a fork it is the parent's: see Database.forget
+        connection.close()
 
 
 def _is_busy(error: sqlite3.Error) -> bool:
