@@ -13,6 +13,8 @@ BUG_SPAWNED_TASK = "gigq.app names tasks of a spawned process's main module __mp
 BUG_SPAWNED_VALUE = "gigq.payload pickles functions of __mp_main__ by reference, which no worker can import"
 BUG_STANDARD_INPUT = "gigq.app takes '<stdin>' for a file's name, so that no task can be defined"
 
+AGAIN = "@app.task\ndef double(n):  # a notebook's cell that was changed and run again\n    return 2 * n + 1"
+
 MYAPP = """
 from gigq import App
 
@@ -57,7 +59,7 @@ if __name__ == "__main__":
     assert process.exitcode == 0
 """
 
-NOTEBOOK = """
+NO_FILE = """
 from gigq import App, Worker
 app = App("jobs.db")
 
@@ -65,9 +67,7 @@ app = App("jobs.db")
 def double(n):
     return 2 * n
 
-@app.task
-def double(n):  # the cell was changed and run again
-    return 2 * n + 1
+{again}
 
 with Worker(app, concurrency=2):
     print(double.delay(21).get(20))
@@ -101,11 +101,21 @@ def test_fault_51_a_spawned_process_submits_what_a_worker_knows(workshop: Worksh
     assert job.get(20) == 42
 
 
-@pytest.mark.parametrize("how", ["-c", pytest.param("-", marks=pytest.mark.xfail(reason=BUG_STANDARD_INPUT))])
-def test_fault_51_a_notebook_runs_its_own_tasks_and_says_who_must_run_them(workshop: Workshop, how: str) -> None:
-    arguments = ["-c", NOTEBOOK] if how == "-c" else ["-"]
-    result, job_id = workshop.run(*arguments, stdin=NOTEBOOK).split()
-    assert int(result) == 43
+@pytest.mark.parametrize(
+    ("how", "again", "result"),
+    [
+        ("-c", "", 42),
+        ("-c", AGAIN, 43),
+        pytest.param("-", "", 42, marks=pytest.mark.xfail(reason=BUG_STANDARD_INPUT)),
+    ],
+    ids=["notebook", "notebook, changed", "standard input"],
+)
+def test_fault_51_a_program_without_a_file_runs_its_own_tasks_and_says_who_must_run_them(
+    workshop: Workshop, how: str, again: str, result: int
+) -> None:
+    program = NO_FILE.format(again=again)
+    printed, job_id = workshop.run(*(["-c", program] if how == "-c" else ["-"]), stdin=program).split()
+    assert int(printed) == result
     job = workshop.queue.get(job_id)
     workshop.work("shop:app")
     assert job.waiting_for == "a worker that knows task '__main__.double': none of the 1 running for this queue does"
