@@ -6,7 +6,8 @@ import click
 
 import gigq
 from gigq.cli.demo import demo
-from gigq.cli.jobs import jobs, prune, stats, why, workers
+from gigq.cli.jobs import jobs
+from gigq.cli.overview import prune, stats, why, workers
 from gigq.cli.worker import worker
 
 

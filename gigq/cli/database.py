@@ -11,6 +11,7 @@ from typing import Any
 
 import click
 
+from gigq.cli.text import plain
 from gigq.errors import GigQError, TargetError
 from gigq.queue import JobQueue
 from gigq.storage.urls import resolve_url, sqlite_path
@@ -27,9 +28,13 @@ def with_queue(command: Callable[..., None]) -> Callable[..., None]:
     @functools.wraps(command)
     def wrapped(*args: Any, db: str | None, app: str | None, **options: Any) -> None:
         try:
-            command(open_queue(db, app), *args, **options)
+            queue = open_queue(db, app)
+            try:
+                command(queue, *args, **options)
+            finally:
+                queue.close()
         except GigQError as error:
-            raise click.ClickException(str(error)) from error
+            raise click.ClickException(plain(error)) from error
 
     return wrapped
 
@@ -41,8 +46,10 @@ def open_queue(db: str | None, app: str | None) -> JobQueue:
     if db is None and not os.environ.get("GIGQ_URL"):
         raise click.UsageError("expected --db, --app or $GIGQ_URL to say which database; got none of them")
     url = resolve_url(db)
-    if not sqlite_path(url).exists():
-        raise click.ClickException(f"there is no database at {sqlite_path(url)}")
+    path = sqlite_path(url)
+    if not path.is_file():
+        what = "is not a file" if path.exists() else "does not exist"
+        raise click.ClickException(f"the database {path} {what}")
     return JobQueue(url)
 
 
@@ -51,5 +58,6 @@ def _url_of(app: str) -> str:
     ModuleTarget.parse(app)
     answer = subprocess.run([sys.executable, "-c", _ASK, app], capture_output=True, text=True, check=False)
     if answer.returncode != 0:
-        raise TargetError(f"cannot load {app}: {answer.stderr.strip().splitlines()[-1:] or ['unknown']}")
+        *_, reason = answer.stderr.strip().splitlines() or ["no reason was given"]
+        raise TargetError(f"cannot load {app}: {reason.removeprefix('gigq.errors.TargetError: ')}")
     return answer.stdout.strip().splitlines()[-1]

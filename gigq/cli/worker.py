@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import sys
 from typing import Any
 
 import click
 
+from gigq.cli.log_format import LogFormat, start_logging
+from gigq.cli.text import plain
 from gigq.errors import GigQError
 
 
@@ -17,19 +18,24 @@ from gigq.errors import GigQError
 @click.option("-c", "--concurrency", type=click.IntRange(min=1), help="Jobs that run at once; default: usable CPUs.")
 @click.option("-Q", "--queues", metavar="A,B", help="Queues to serve; default: all.")
 @click.option("-P", "--pool", type=click.Choice(["process", "thread", "inline"]), default="process", show_default=True)
-@click.option("-n", "--name", help="A name for people.")
+@click.option("-n", "--name", help="A name for people; default: host and process id.")
 @click.option("-l", "--log-level", type=click.Choice(["debug", "info", "warning", "error"]), default="info")
+@click.option("--log-format", type=click.Choice(["text", "json"]), default="text", show_default=True)
 @click.option("--drain", type=float, default=25.0, show_default=True, help="Seconds to finish after TERM or INT.")
 @click.option("--burst", is_flag=True, help="Stop when nothing is left to do.")
-def worker(target: str | None, queues: str | None, log_level: str, **options: Any) -> None:
+@click.option("--soft-timeouts", is_flag=True, help="Let threads run tasks with a timeout, noted only afterwards.")
+def worker(
+    target: str | None, queues: str | None, log_level: str, log_format: LogFormat, **options: Any
+) -> None:  # fmt: skip
     """Run jobs of TARGET: module:app, or a database's path or URL (then only jobs sent by value); else $GIGQ_URL."""
     from gigq.worker import Worker
 
-    logging.basicConfig(level=log_level.upper(), stream=sys.stderr, format="%(asctime)s %(levelname)-7s %(message)s")
     if target is None and not os.environ.get("GIGQ_URL"):
         raise click.UsageError("expected a target such as myapp:app or jobs.db, or $GIGQ_URL; got neither")
     try:
-        Worker(target, queues=None if queues is None else queues.split(","), **options).run()
+        made = Worker(target, queues=None if queues is None else queues.split(","), **options)
+        start_logging(made.name, log_level, log_format)
+        made.run()
     except GigQError as error:
-        click.echo(f"gigq: {error}", err=True)
+        click.echo(f"gigq: {plain(error)}", err=True)
         sys.exit(2)

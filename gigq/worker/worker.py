@@ -163,13 +163,12 @@ class Worker:
         try:
             writer.start()
             self._node = node
-            log.info("worker %s started: %s, %d %s slots, %d tasks", self.name, url, self.concurrency, self.pool,
-                     len(hello.tasks))  # fmt: skip
+            log.info("started on %s: %d %s slots, %d tasks", url, self.concurrency, self.pool, len(hello.tasks))
             with _Signals(node, enabled=with_signals):
                 started.set()
                 node.run(writer, listener)
             writer.stop()
-            log.info("worker %s stopped: %d attempts finished", self.name, node.counts["finished"])
+            log.info("stopped: %d attempts finished", node.counts["finished"])
         except BaseException:
             writer.abandon()
             raise
