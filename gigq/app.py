@@ -210,13 +210,15 @@ def _module_name(namespace: Mapping[str, Any]) -> str:
     `python myapp.py` and `worker myapp:app` must agree on the names of tasks.
     """
     name = str(namespace.get("__name__", "app"))
-    if name != "__main__":
+    if name not in ("__main__", "__mp_main__"):  # the second in a process that multiprocessing spawned
         return name
     spec = namespace.get("__spec__")
     if spec is not None and spec.name:  # python -m package.module
         return str(spec.name).removesuffix(".__main__")
     file = namespace.get("__file__")
-    return os.path.splitext(os.path.basename(file))[0] if file else "__main__"
+    if not file or file.startswith("<"):  # python -c, a notebook; standard input
+        return "__main__"
+    return os.path.splitext(os.path.basename(file))[0]
 
 
 def _is_redefinition(old: Callable[..., Any], new: Callable[..., Any]) -> bool:

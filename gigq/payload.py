@@ -13,6 +13,7 @@ from __future__ import annotations
 import io
 import json
 import pickle
+import sys
 from collections.abc import Callable
 from contextvars import ContextVar
 from itertools import islice
@@ -63,6 +64,9 @@ def dumps(value: Any, *, what: str = "the arguments") -> Pickled:
         return Pickled(pickle.dumps(value, PROTOCOL), [])
     buffer = io.BytesIO()
     pickler = _Pickler(buffer)
+    main = sys.modules.get("__mp_main__")  # what __main__ is called where multiprocessing has spawned this process
+    if main is not None:
+        cloudpickle.register_pickle_by_value(main)
     try:
         pickler.dump(value)
     except Exception as error:  # pickling runs code of any type: whatever it raises means "cannot be pickled"

@@ -9,10 +9,6 @@ from gigq import JobState
 
 pytestmark = pytest.mark.slow  # each starts a worker, or shares one with its neighbours
 
-BUG_SPAWNED_TASK = "gigq.app names tasks of a spawned process's main module __mp_main__.…, which no worker knows"
-BUG_SPAWNED_VALUE = "gigq.payload pickles functions of __mp_main__ by reference, which no worker can import"
-BUG_STANDARD_INPUT = "gigq.app takes '<stdin>' for a file's name, so that no task can be defined"
-
 AGAIN = "@app.task\ndef double(n):  # a notebook's cell that was changed and run again\n    return 2 * n + 1"
 
 MYAPP = """
@@ -85,13 +81,7 @@ def test_fault_51_tasks_of_a_program_are_those_that_a_worker_imports(workshop: W
     assert {tuple(attempts(job)) for job in jobs} == {(JobState.COMPLETED,)}
 
 
-@pytest.mark.parametrize(
-    "how",
-    [
-        pytest.param("task", marks=pytest.mark.xfail(reason=BUG_SPAWNED_TASK)),
-        pytest.param("value", marks=pytest.mark.xfail(reason=BUG_SPAWNED_VALUE)),
-    ],
-)
+@pytest.mark.parametrize("how", ["task", "value"])
 def test_fault_51_a_spawned_process_submits_what_a_worker_knows(workshop: Workshop, how: str) -> None:
     (workshop.folder / "spawning.py").write_text(SPAWNING)
     job = workshop.queue.get(workshop.run("spawning.py", how).strip())
@@ -106,7 +96,7 @@ def test_fault_51_a_spawned_process_submits_what_a_worker_knows(workshop: Worksh
     [
         ("-c", "", 42),
         ("-c", AGAIN, 43),
-        pytest.param("-", "", 42, marks=pytest.mark.xfail(reason=BUG_STANDARD_INPUT)),
+        ("-", "", 42),
     ],
     ids=["notebook", "notebook, changed", "standard input"],
 )
