@@ -215,7 +215,7 @@ def _module_name(namespace: Mapping[str, Any]) -> str:
     spec = namespace.get("__spec__")
     if spec is not None and spec.name:  # python -m package.module
         return str(spec.name).removesuffix(".__main__")
-    file = namespace.get("__file__")
+    file: str | None = namespace.get("__file__")
     if not file or file.startswith("<"):  # python -c, a notebook; standard input
         return "__main__"
     return os.path.splitext(os.path.basename(file))[0]
