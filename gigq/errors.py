@@ -65,6 +65,8 @@ class JobNotFound(GigQError, KeyError):
 class JobError(GigQError):
     """A job that has ended without a result. `job_id` names it, `reason` says why as text."""
 
+    _ended = "ended"
+
     def __init__(self, job_id: str, name: str, reason: str) -> None:
         super().__init__(job_id, name, reason)
         self.job_id = job_id
@@ -72,7 +74,7 @@ class JobError(GigQError):
         self.reason = reason
 
     def __str__(self) -> str:
-        return f"job {self.name!r} ({self.job_id}) {self.reason}"
+        return f"job {self.name!r} ({self.job_id}) {self._ended}: {self.reason}"
 
 
 class TaskError(GigQError):
@@ -95,8 +97,10 @@ class JobFailed(JobError):
         traceback: the whole traceback as the worker saw it, as text.
     """
 
+    _ended = "failed"
+
     def __init__(self, job_id: str, name: str, type: str, message: str, traceback: str) -> None:
-        super().__init__(job_id, name, f"failed: {type}: {message}" if message else f"failed: {type}")
+        super().__init__(job_id, name, f"{type}: {message}" if message else type)
         self.type = type
         self.message = message
         self.traceback = traceback
@@ -110,9 +114,13 @@ class JobFailed(JobError):
 class JobTimedOut(JobError):
     """The job ran longer than its timeout. (Waiting too long for a result is the builtin `TimeoutError`.)"""
 
+    _ended = "timed out"
+
 
 class JobCancelled(JobError):
     """The job was cancelled, by a person or because a job it depends on ended badly."""
+
+    _ended = "was cancelled"
 
 
 # -- inside tasks ------------------------------------------------------------------------------------------------------

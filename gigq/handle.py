@@ -153,5 +153,5 @@ class JobHandle(Generic[R_co]):
                 raise JobFailed(self.id, self.name, *payload.Failure.from_json(error))
             raise JobFailed(self.id, self.name, self.error or "unknown", "", "")
         if state is JobState.TIMEOUT:
-            raise JobTimedOut(self.id, self.name, f"timed out: {self.error}")
-        raise JobCancelled(self.id, self.name, f"was cancelled: {self.error or 'no reason given'}")
+            raise JobTimedOut(self.id, self.name, self.error or "no reason given")
+        raise JobCancelled(self.id, self.name, self.error or "no reason given")
