@@ -289,11 +289,14 @@ class Storage(Protocol):
         ...
 
     def unregister(self, worker: str) -> None:
-        """Mark a worker as stopped. It must hold no job any more."""
+        """Mark a worker as stopped. It should hold no job any more; from what it holds it is rescued."""
         ...
 
     def claim(self, request: ClaimRequest) -> Claimed:
-        """Promote jobs that are due, then claim the first ready ones: by priority, then by submission."""
+        """Promote jobs that are due, then claim the first ready ones: by priority, then by submission.
+
+        Only a worker that is registered gets any; one that is marked as stopped must register again.
+        """
         ...
 
     def finish(self, worker: str, outcomes: Sequence[Outcome], claim_more: ClaimRequest | None = None) -> Finished:

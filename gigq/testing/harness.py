@@ -120,6 +120,7 @@ class Harness:
     def __init__(self, storage: Storage, clock: FakeClock) -> None:
         self.storage = storage
         self.clock = clock
+        self._registered: set[str] = set()
 
     def submit(
         self,
@@ -157,7 +158,9 @@ class Harness:
         tasks: Sequence[str] = (TASK,),
         queues: Sequence[str] | None = None,
     ) -> list[ClaimedJob]:
-        """Claim jobs for a worker."""
+        """Claim jobs for a worker, which registers before its first claim."""
+        if worker not in self._registered:
+            self.register(worker)
         return self.storage.claim(ClaimRequest(worker, limit, tasks, queues)).jobs
 
     def claimed_ids(self, *, limit: int = 10) -> list[str]:
@@ -195,6 +198,7 @@ class Harness:
         """Return a job's state."""
         return self.storage.get(job_id).state
 
-    def register(self, worker: str = WORKER) -> None:
-        """Store a worker that starts now."""
-        self.storage.register(worker_row(worker, self.clock.now()))
+    def register(self, worker: str = WORKER, *, address: str | None = None) -> None:
+        """Store a worker that starts now, and listens at `address`."""
+        self._registered.add(worker)
+        self.storage.register(worker_row(worker, self.clock.now(), address=address))

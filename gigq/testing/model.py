@@ -103,6 +103,8 @@ class StorageModel:
         for job in self.jobs.values():
             if job.state is JobState.PENDING and job.due_at is not None and job.due_at <= now:
                 job.due_at = None
+        if request.worker in self.stopped:
+            return []
         ready = [
             job
             for job in self.jobs.values()
@@ -139,6 +141,8 @@ class StorageModel:
         for job in ended:
             if job.state.is_terminal:
                 self._settle(job, now)
+            else:
+                self._fall_if_doomed(job, now)  # while it ran, a parent was retried and ended in another way
 
     def _end(self, job: ModelJob, worker: str, outcome: Outcome, now: float) -> None:
         started = outcome.started_at is not None

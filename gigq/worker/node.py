@@ -169,9 +169,11 @@ class Node:
             self._is_hungry = True
         if writer.is_evicted:
             writer.is_evicted = False
-            # Others have these already; what runs goes on, and its late outcome is fenced.
-            self._recall()
+            # Others took what it held, but not what it may have claimed since: all of it is given back, and what it
+            # does not hold any more is fenced. What runs goes on, to a late outcome.
+            self._release([*self._backlog, *self._recall()])
             self._backlog = []
+            self._is_hungry = True
         while writer.answers:
             self._take(writer.answers.popleft())
 

@@ -12,7 +12,7 @@ from gigq import App, Job, payload
 from gigq.payload import Failure
 from gigq.states import JobState
 from gigq.storage.base import BY_VALUE, ClaimedJob, ClaimRequest, End
-from gigq.testing.harness import outcome
+from gigq.testing.harness import outcome, worker_row
 
 
 class Hand:
@@ -21,8 +21,12 @@ class Hand:
     def __init__(self, app: App) -> None:
         self.app = app
         self.storage = app.queue.storage
+        self._is_registered = False
 
     def claim(self) -> ClaimedJob:
+        if not self._is_registered:
+            self.storage.register(worker_row("hand", 1.0))
+            self._is_registered = True
         (job,) = self.storage.claim(ClaimRequest("hand", 1, [*self.app.tasks, BY_VALUE])).jobs
         return job
 

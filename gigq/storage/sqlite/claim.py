@@ -32,10 +32,16 @@ def claim(db: sqlite3.Connection, request: ClaimRequest, now: float) -> Claimed:
     """Promote what is due, then take up to `limit` ready jobs: by priority, then by submission."""
     promote(db, now)
     jobs: list[ClaimedJob] = []
-    if request.limit > 0 and (lanes := ready_lanes(db, request)):
+    # Others may have taken the worker for dead, without its knowledge: nobody would rescue what it claimed now.
+    if request.limit > 0 and _is_live(db, request.worker) and (lanes := ready_lanes(db, request)):
         jobs = [ClaimedJob._make(row) for row in db.execute(*_statement(lanes, request, now))]
         jobs.sort(key=lambda job: (-job.priority, job.seq))  # RETURNING gives no order
     return Claimed(jobs, next_due_at(db))
+
+
+def _is_live(db: sqlite3.Connection, worker: str) -> bool:
+    row = db.execute("SELECT 1 FROM workers WHERE id = ? AND stopped_at IS NULL", (worker,)).fetchone()
+    return row is not None
 
 
 def promote(db: sqlite3.Connection, now: float) -> None:

@@ -75,25 +75,28 @@ class Database:
         patience = _Patience(self._busy_seconds, self.path)
         while True:
             with handle.lock:
-                try:
-                    # IMMEDIATE: a transaction that begins by reading cannot always be upgraded to a writing one.
-                    handle.connection.execute("BEGIN IMMEDIATE")
-                except sqlite3.Error as error:
-                    if not _is_busy(error):
-                        raise _translated(error, self.path) from error
-                    busy = error
-                else:
-                    return self._finish_write(handle.connection, work)
+                if handle.connection.in_transaction:  # a handler of signals that interrupts us and calls us
+                    raise StorageError("this thread is in the middle of a transaction: signal handlers must not write")
+                # Whatever leaves this block, be it what a signal's handler raises between two lines of ours, leaves
+                # no transaction open: the connection's own exit rolls back, and is one step for the interpreter.
+                with handle.connection:
+                    try:
+                        # IMMEDIATE: a transaction that begins by reading cannot always be upgraded to a writing one.
+                        handle.connection.execute("BEGIN IMMEDIATE")
+                    except sqlite3.Error as error:
+                        if not _is_busy(error):
+                            raise _translated(error, self.path) from error
+                        busy = error
+                    else:
+                        return self._finish_write(handle.connection, work)
             patience.sleep(busy)
 
     def _finish_write(self, connection: sqlite3.Connection, work: Callable[[sqlite3.Connection], T]) -> T:
         try:
             result = work(connection)
-        except BaseException as error:
+        except sqlite3.Error as error:
             _roll_back(connection)
-            if isinstance(error, sqlite3.Error):
-                raise _translated(error, self.path) from error
-            raise
+            raise _translated(error, self.path) from error
         patience = _Patience(self._busy_seconds, self.path)
         while True:
             try:
@@ -108,6 +111,8 @@ class Database:
                         raise
                     continue
                 _roll_back(connection)
+                if error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_FULL:  # its frames are not all in the log
+                    raise _translated(error, self.path) from error
                 raise OutcomeUnknown(
                     f"committing to {self.path} failed: {error}; whether it was stored is not known: "
                     "look it up by its id before trying again"

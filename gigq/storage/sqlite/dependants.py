@@ -68,9 +68,17 @@ def _cancel(db: sqlite3.Connection, seq: int, parent: int, reason: str, now: flo
     return cursor.rowcount == 1
 
 
-def count_unmet(db: sqlite3.Connection, seqs: Iterable[int]) -> None:
-    """Count the parents of jobs that are pending again: while they ran, a person may have retried one of them."""
-    db.executemany(f"UPDATE jobs SET unmet = {_UNMET} WHERE seq = ? AND state = 'PENDING'", [(seq,) for seq in seqs])
+def recount(db: sqlite3.Connection, seqs: Iterable[int], now: float) -> None:
+    """Look at the parents of jobs that are pending again: while they ran, a person may have retried one of them."""
+    fallen: list[tuple[int, JobState]] = []
+    for seq in seqs:
+        db.execute(f"UPDATE jobs SET unmet = {_UNMET} WHERE seq = ? AND state = 'PENDING'", (seq,))
+        culprit = bad_parent(db, seq)
+        if culprit is not None:
+            parent, when, state = culprit
+            if _cancel(db, seq, parent, _reason(db, parent, when, state), now):
+                fallen.append((seq, JobState.CANCELLED))
+    settle(db, fallen, now)
 
 
 def revive(db: sqlite3.Connection, seq: int) -> None:
@@ -79,37 +87,43 @@ def revive(db: sqlite3.Connection, seq: int) -> None:
     Those that fell with it are pending again too, unless another of their parents has ended badly as well; those that
     it had released and that have not started wait for it again.
     """
-    waiting = [seq]
-    while waiting:
-        parent = waiting.pop()
+    level = [seq]
+    while level:
+        # A whole level at once: a child that fell with one of many revived parents is looked at once, not for each.
+        parents = json.dumps(level)
         db.execute(
             # Counted anew, not raised: a child that has just come back has counted this parent already.
             f"""
             UPDATE jobs SET unmet = {_UNMET}
-            WHERE state = 'PENDING' AND seq IN (SELECT child FROM job_edges WHERE parent = ?)
+            WHERE state = 'PENDING'
+              AND seq IN (SELECT child FROM job_edges WHERE parent IN (SELECT value FROM json_each(?)))
             """,
-            (parent,),
+            (parents,),
         )
         fallen = db.execute(
-            "SELECT seq FROM jobs WHERE cancelled_by = ? AND seq IN (SELECT child FROM job_edges WHERE parent = ?)",
-            (parent, parent),
+            """
+            SELECT DISTINCT jobs.seq FROM job_edges JOIN jobs ON jobs.seq = child AND cancelled_by = parent
+            WHERE parent IN (SELECT value FROM json_each(?))
+            """,
+            (parents,),
         ).fetchall()
+        level = []
         for (child,) in fallen:
             culprit = bad_parent(db, child)
             if culprit is not None:
-                db.execute("UPDATE jobs SET cancelled_by = ? WHERE seq = ?", (culprit, child))
+                db.execute("UPDATE jobs SET cancelled_by = ? WHERE seq = ?", (culprit[0], child))
                 continue
             put_back(db, child)
-            waiting.append(child)
+            level.append(child)
 
 
-def bad_parent(db: sqlite3.Connection, child: int) -> int | None:
-    """Return a parent (seq) of `child` whose end is not the one that it waits for, if there is any."""
+def bad_parent(db: sqlite3.Connection, child: int) -> tuple[int, When, JobState] | None:
+    """Return a parent (seq) of `child` whose end is not the one that it waits for, and both, if there is any."""
     for parent, state, when in db.execute(
         'SELECT p.seq, p.state, e."when" FROM job_edges e JOIN jobs p ON p.seq = e.parent WHERE e.child = ?', (child,)
     ):
         if JobState(state).is_terminal and not When(when).is_met_by(JobState(state)):
-            return int(parent)
+            return int(parent), When(when), JobState(state)
     return None
 
 

@@ -13,8 +13,8 @@ from typing import Final
 from gigq.errors import IllegalTransition, JobNotFound
 from gigq.payload import Failure
 from gigq.states import Event, JobState, after
-from gigq.storage.base import End, Outcome, Rescued
-from gigq.storage.sqlite.dependants import bad_parent, count_unmet, put_back, revive, settle
+from gigq.storage.base import End, Outcome, Rescued, When
+from gigq.storage.sqlite.dependants import bad_parent, put_back, recount, revive, settle
 
 _LEASE: Final = "seq = ? AND claims = ? AND worker = ? AND state = 'RUNNING'"
 
@@ -96,7 +96,7 @@ def finish(db: sqlite3.Connection, worker: str, outcomes: Sequence[Outcome], now
             recorded.append(outcome)
     _record(db, worker, recorded)
     settle(db, ended, now)
-    count_unmet(db, pending)
+    recount(db, pending, now)
     return fenced
 
 
@@ -231,12 +231,11 @@ def retry(db: sqlite3.Connection, job_id: str) -> JobState:
     pending = after(state, Event.RETRY)
     culprit = bad_parent(db, seq)
     if culprit is not None:
-        name, parent_id, parent_state = db.execute(
-            "SELECT name, id, state FROM jobs WHERE seq = ?", (culprit,)
-        ).fetchone()
+        parent, when, parent_state = culprit
+        name, parent_id = db.execute("SELECT name, id FROM jobs WHERE seq = ?", (parent,)).fetchone()
+        advice = "it runs only when that one fails" if when is When.FAILURE else "retry that one, and both come back"
         raise IllegalTransition(
-            f"job {job_id} cannot run while {name} ({parent_id}), which it depends on, is {parent_state}: "
-            "retry that one, and this one comes back with it"
+            f"job {job_id} cannot run while {name} ({parent_id}), which it depends on, is {parent_state}: {advice}"
         )
     put_back(db, seq)
     revive(db, seq)

@@ -67,8 +67,8 @@ class SqliteStorage:
         return state
 
     def retry(self, job_id: str) -> JobState:
-        state = self._database.write(lambda db: finish.retry(db, job_id))
-        self._wake_all()
+        state, addresses = self._database.write(lambda db: (finish.retry(db, job_id), workers.addresses(db)))
+        self._waker.wake(addresses)
         return state
 
     # -- workers
@@ -80,25 +80,30 @@ class SqliteStorage:
         return self._database.write(lambda db: workers.heartbeat(db, worker, self._now()))
 
     def unregister(self, worker: str) -> None:
-        self._database.write(lambda db: workers.unregister(db, worker, self._now()))
+        def work(db: sqlite3.Connection) -> None:
+            # A worker gives back all that it holds before this; if it ever did not, nobody would look for it again.
+            finish.rescue(db, worker, "its worker stopped without giving it back", self._now())
+
+        self._database.write(work)
 
     def claim(self, request: ClaimRequest) -> Claimed:
         return self._database.write(lambda db: claim.claim(db, request, self._now()))
 
     def finish(self, worker: str, outcomes: Sequence[Outcome], claim_more: ClaimRequest | None = None) -> Finished:
-        def work(db: sqlite3.Connection) -> Finished:
+        # Somebody else can run what is given back. Whom to wake is read in the same transaction: once that is
+        # committed nothing may fail, or the worker would not learn what it has claimed.
+        gives_back = any(outcome.end is End.RELEASED for outcome in outcomes)
+
+        def work(db: sqlite3.Connection) -> tuple[Finished, list[str]]:
             now = self._now()
             fenced = finish.finish(db, worker, outcomes, now)
             cancel = finish.cancelling(db, worker)
-            return Finished(fenced, cancel, None if claim_more is None else claim.claim(db, claim_more, now))
+            claimed = None if claim_more is None else claim.claim(db, claim_more, now)
+            return Finished(fenced, cancel, claimed), workers.addresses(db) if gives_back else []
 
-        finished = self._database.write(work)
-        if any(outcome.end is End.RELEASED for outcome in outcomes):
-            self._wake_all()  # somebody else can run them now
+        finished, addresses = self._database.write(work)
+        self._waker.wake(addresses)
         return finished
-
-    def _wake_all(self) -> None:
-        self._waker.wake(self._database.read(workers.addresses))
 
     def rescue(self, worker: str, reason: str) -> list[Rescued]:
         return self._database.write(lambda db: finish.rescue(db, worker, reason, self._now()))
@@ -182,7 +187,7 @@ class SqliteWatch:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._version = self._read()
+        self._version: object = self._read()
 
     def wait(self, timeout: float) -> bool:
         """Sleep for `timeout` seconds, then say whether anything was committed since the last call."""
@@ -192,5 +197,6 @@ class SqliteWatch:
         self._version = version
         return changed
 
-    def _read(self) -> int:
-        return self._database.read(lambda db: int(db.execute("PRAGMA data_version").fetchone()[0]))
+    def _read(self) -> object:
+        # The numbers of two connections do not compare: after a close, another one counts from its own start.
+        return self._database.read(lambda db: (db, db.execute("PRAGMA data_version").fetchone()[0]))

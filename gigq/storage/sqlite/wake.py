@@ -44,10 +44,11 @@ class Waker:
     def wake(self, addresses: Iterable[str]) -> None:
         """Wake the workers at `addresses`."""
         for address in addresses:
-            if self._socket is None:
-                self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
-            # Full: it has wake-ups that it has not read yet. Refused: it has gone, or lives in another namespace.
+            # Full: it has wake-ups that it has not read yet. Refused: it has gone, or lives in another namespace. No
+            # socket to be had: the process has too many files open. What wakes it for is stored in any case.
             with contextlib.suppress(OSError):
+                if self._socket is None:
+                    self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
                 self._socket.sendto(b"\1", "\0" + address)
 
     def close(self) -> None:

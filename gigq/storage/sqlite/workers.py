@@ -30,11 +30,6 @@ def heartbeat(db: sqlite3.Connection, worker: str, now: float) -> bool:
     return cursor.rowcount == 1
 
 
-def unregister(db: sqlite3.Connection, worker: str, now: float) -> None:
-    """Mark a worker as stopped."""
-    db.execute("UPDATE workers SET stopped_at = ? WHERE id = ? AND stopped_at IS NULL", (now, worker))
-
-
 def live(db: sqlite3.Connection) -> list[WorkerRow]:
     """Return the workers that have not stopped, oldest first."""
     rows = db.execute(f"SELECT {_COLUMNS} FROM workers WHERE stopped_at IS NULL ORDER BY started_at, id")

@@ -75,6 +75,7 @@ class Claiming(StorageTests):
         assert [job.id for job in harness.claim(tasks=["gone.task"])] == [unknown]
 
     def test_a_delayed_job_waits_for_its_time_and_then_takes_its_place(self, harness: Harness) -> None:
+        harness.register("w1")
         delayed = harness.submit(delay=10)
         harness.clock.advance(9.5)
         now = harness.submit()

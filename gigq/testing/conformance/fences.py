@@ -94,4 +94,5 @@ class Fences(StorageTests):
         job_id = harness.submit(max_attempts=5)
         job = harness.claim_one("w1")
         harness.storage.rescue("w1", "silent for 10 s")
+        harness.register("w1")  # it has learned of it
         return job_id, job

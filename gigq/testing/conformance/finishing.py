@@ -123,6 +123,7 @@ class Finishing(StorageTests):
 
     def test_finishing_nothing_still_claims(self, harness: Harness) -> None:
         job_id = harness.submit()
+        harness.register("w1")
         finished = harness.storage.finish("w1", [], ClaimRequest("w1", 5, (TASK,)))
         assert finished.claimed is not None
         assert [job.id for job in finished.claimed.jobs] == [job_id]

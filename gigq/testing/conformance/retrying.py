@@ -40,6 +40,37 @@ class Retrying(StorageTests):
         with pytest.raises(IllegalTransition, match="RUNNING"):
             harness.storage.retry(job_id)
 
+    def test_a_branch_that_was_not_taken_cannot_be_retried(self, harness: Harness) -> None:
+        parent = harness.submit()
+        child = harness.submit(parents={parent: When.FAILURE})
+        harness.run(parent)
+        with pytest.raises(IllegalTransition, match="is COMPLETED: it runs only when that one fails"):
+            harness.storage.retry(child)
+
+    def test_a_dependant_given_back_after_its_parent_ended_otherwise_falls(self, harness: Harness) -> None:
+        parent = harness.submit()
+        child = harness.submit(parents={parent: When.FAILURE})
+        grandchild = harness.submit(parents=[child])
+        harness.run(parent, End.FAILED)
+        running = harness.claim_one("w2")
+        harness.storage.retry(parent)
+        harness.run(parent)
+        harness.end(running, End.RELEASED, worker="w2")
+        assert (running.id, harness.state(child)) == (child, JobState.CANCELLED)
+        assert "not needed" in (harness.storage.get(child).error or "")
+        assert harness.state(grandchild) is JobState.CANCELLED
+
+    def test_a_wide_graph_that_fell_comes_back_whole(self, harness: Harness) -> None:
+        root = harness.submit()
+        middle = [harness.submit(parents=[root]) for _ in range(30)]
+        last = harness.submit(parents=[root, *middle])
+        harness.run(root, End.FAILED)
+        harness.storage.retry(root)
+        assert {harness.state(job_id) for job_id in (root, last, *middle)} == {JobState.PENDING}
+        harness.run(root)
+        for job_id in (*middle, last):
+            harness.run(job_id)
+
     def test_an_unknown_job_cannot_be_retried(self, harness: Harness) -> None:
         with pytest.raises(JobNotFound):
             harness.storage.retry("no-such-job")

@@ -7,9 +7,9 @@ import pytest
 from gigq.errors import JobNotFound
 from gigq.payload import Failure
 from gigq.states import JobState
-from gigq.storage.base import End, When
+from gigq.storage.base import Claimed, ClaimRequest, End, When
 from gigq.testing.conformance.base import StorageTests
-from gigq.testing.harness import Harness, new_job, outcome, worker_row
+from gigq.testing.harness import TASK, Harness, new_job, outcome, worker_row
 
 
 class Upkeep(StorageTests):
@@ -35,6 +35,23 @@ class Upkeep(StorageTests):
         assert harness.storage.workers() == []
         harness.register()
         assert harness.storage.heartbeat("w1")
+
+    def test_a_worker_that_others_took_for_dead_claims_nothing_before_it_knows(self, harness: Harness) -> None:
+        harness.register()
+        harness.storage.rescue("w1", "silent for 10 s")
+        job_id = harness.submit()
+        assert harness.claim("w1") == []
+        assert harness.storage.finish("w1", [], ClaimRequest("w1", 1, (TASK,))).claimed == Claimed([], None)
+        harness.register()
+        assert [job.id for job in harness.claim("w1")] == [job_id]
+
+    def test_a_worker_that_stops_leaves_no_job_behind(self, harness: Harness) -> None:
+        harness.register()
+        job_id = harness.submit()
+        harness.claim_one("w1")
+        harness.storage.unregister("w1")
+        row = harness.storage.get(job_id)
+        assert (row.state, row.error) == (JobState.PENDING, "WorkerLost: its worker stopped without giving it back")
 
     def test_a_worker_that_never_registered_has_no_heartbeat(self, harness: Harness) -> None:
         assert not harness.storage.heartbeat("nobody")
@@ -65,7 +82,7 @@ class Upkeep(StorageTests):
             harness.clock.now(),
         )
         assert Failure.from_json(execution.error or "").type == "WorkerLost"
-        assert harness.claimed_ids() == [retried]
+        assert [job.id for job in harness.claim("w3")] == [retried]
 
     def test_a_second_rescue_finds_nothing(self, harness: Harness) -> None:
         harness.register()
@@ -121,6 +138,7 @@ class Upkeep(StorageTests):
         job = harness.claim_one()
         harness.storage.rescue("w1", "silent")
         harness.storage.prune(0)
+        harness.register()
         new = harness.submit()
         again = harness.claim_one()
         assert again.id == new

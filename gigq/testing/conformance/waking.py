@@ -9,7 +9,7 @@ import pytest
 
 from gigq.storage.base import End, Listener
 from gigq.testing.conformance.base import StorageTests
-from gigq.testing.harness import Harness, new_job, worker_row
+from gigq.testing.harness import Harness, new_job
 
 HEARD_WITHIN_SECONDS = 5.0
 
@@ -24,7 +24,7 @@ class Waking(StorageTests):
         listener = harness.storage.listen("w1")
         if listener.address is None:
             pytest.skip("this storage cannot wake workers on this system")
-        harness.storage.register(worker_row("w1", harness.clock.now(), address=listener.address))
+        harness.register("w1", address=listener.address)
         yield listener
         listener.close()
 
