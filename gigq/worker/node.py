@@ -23,6 +23,7 @@ from gigq.worker.pools.base import Ended, Hello, Pool
 from gigq.worker.writer import Answer, Exchange, Writer
 
 LONGEST_SLEEP_SECONDS: Final = 1.0
+LOOK_SECONDS: Final = 0.05  # a busy worker asks at most that often whether somebody wants its jobs cancelled
 HELD_SECONDS: Final = 0.05  # a claimed job that finds no executor for so long goes back, for other workers
 
 log = logging.getLogger("gigq.worker")
@@ -60,6 +61,8 @@ class Node:
         self._progress: dict[int, tuple[int, int, float, str]] = {}
         self._is_exchanging = False
         self._is_hungry = True  # there may be jobs to claim
+        self._has_news = False  # somebody wrote to the database: what runs here may be meant
+        self._look_at = 0.0
         self._is_done = False
         self._next_due_at: float | None = None
         self.counts = {"finished": 0, "fenced": 0}
@@ -96,7 +99,7 @@ class Node:
                         self._drain_wakes()
                     elif key.fd == listener.fileno():
                         listener.drain()
-                        self._is_hungry = True
+                        self._is_hungry = self._has_news = True
                 self._step(writer)
 
     def close(self) -> None:
@@ -156,17 +159,26 @@ class Node:
             if wanted > 0 and (self._is_hungry or due or self._outcomes):
                 claim = ClaimRequest(self._worker_id, wanted, self._tasks, self._queues)
                 self._is_hungry = False
-        if not (self._outcomes or self._progress or claim is not None):
+            elif self._outcomes:
+                self._is_hungry = True  # these ends may make other jobs ready, and no claim goes with them
+        looks = self._must_look() and time.monotonic() >= self._look_at
+        if not (self._outcomes or self._progress or claim is not None or looks):
             return
+        self._has_news = False
+        self._look_at = time.monotonic() + LOOK_SECONDS
         ends_burst = self._burst and claim is not None and self._pool.is_idle() and not self._backlog
         writer.ask(Exchange(self._outcomes, claim, list(self._progress.values()), ends_burst))
         self._outcomes, self._progress = [], {}
         self._is_exchanging = True
 
+    def _must_look(self) -> bool:
+        """Return whether to ask which running jobs are to be cancelled: the answer to any exchange tells it."""
+        return self._has_news and not self._pool.is_idle()
+
     def _take_answers(self, writer: Writer) -> None:
         if writer.has_changed:
             writer.has_changed = False
-            self._is_hungry = True
+            self._is_hungry = self._has_news = True
         if writer.is_evicted:
             writer.is_evicted = False
             # Others took what it held, but not what it may have claimed since: all of it is given back, and what it
@@ -244,8 +256,11 @@ class Node:
         delays = [LONGEST_SLEEP_SECONDS]
         if self._tend_delay is not None:
             delays.append(self._tend_delay)
-        if self._next_due_at is not None and not self._is_exchanging:
-            delays.append(self._next_due_at - time.time() + 0.001)
+        if not self._is_exchanging:
+            if self._must_look():
+                delays.append(self._look_at - time.monotonic())
+            if self._next_due_at is not None and self._pool.wanted() > len(self._backlog):
+                delays.append(self._next_due_at - time.time() + 0.001)
         if self._backlog:
             delays.append(HELD_SECONDS)
         if self._stage is not Stage.WORKING:

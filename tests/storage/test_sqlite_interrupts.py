@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import errno
+import contextlib
 import os
 import random
 import resource
@@ -102,11 +102,9 @@ def test_what_is_stored_is_not_called_refused_for_want_of_a_file_to_wake_with(st
     fillers: list[int] = []
     resource.setrlimit(resource.RLIMIT_NOFILE, (highest + 1, before[1]))
     try:
-        try:
+        with contextlib.suppress(OSError):
             while True:
                 fillers.append(os.open(os.devnull, os.O_RDONLY))
-        except OSError as error:
-            assert error.errno == errno.EMFILE
         storage.submit([new_job()])
     finally:
         for descriptor in fillers:
