@@ -22,6 +22,11 @@ INLINE_BYTES: Final = 32 * 1024
 """Arguments up to this size travel through the supervisor; a child reads bigger ones from the database itself."""
 
 
+ENDS_COMPARED: Final = 100_000
+"""How many jobs are looked at for one whose id ends in a certain way: 20 ms, and enough for what people have before
+their eyes."""
+
+
 class When(StrEnum):
     """Which end of its parent a dependant waits for."""
 
@@ -339,6 +344,14 @@ class Storage(Protocol):
         limit: int = 100,
     ) -> list[JobRow]:
         """Return jobs that match all given conditions, the newest first. `workflow` is a name or an id."""
+        ...
+
+    def find_ids(self, *, start: str = "", end: str = "", limit: int = 10) -> list[str]:
+        """Return ids that begin with `start` and end with `end`, the last in order first.
+
+        `start` is found by an index. `end` is compared with the ids of the last `ENDS_COMPARED` jobs only, so that the
+        question has a bound in a database of any size.
+        """
         ...
 
     def stats(self) -> dict[JobState, int]:

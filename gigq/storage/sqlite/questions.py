@@ -9,7 +9,7 @@ from typing import Final
 
 from gigq.errors import JobNotFound
 from gigq.states import JobState
-from gigq.storage.base import ExecutionRow, JobRow, When
+from gigq.storage.base import ENDS_COMPARED, ExecutionRow, JobRow, When
 from gigq.storage.sqlite.schema import BLOCKED, ENDED, READY, RUNNING, WAITS_FOR_TIME
 
 JOB: Final = ", ".join(f"jobs.{column}" for column in JobRow._fields)
@@ -78,6 +78,18 @@ def find(
     parameters = [value for value in conditions.values() if value is not None]
     rows = db.execute(f"SELECT {JOB} FROM jobs {where} ORDER BY seq DESC LIMIT ?", (*parameters, limit))
     return [job_row(row) for row in rows]
+
+
+def find_ids(db: sqlite3.Connection, *, start: str, end: str, limit: int) -> list[str]:
+    """Return ids that begin with `start` and end with `end`, the last in order first."""
+    rows = db.execute(
+        """
+        SELECT id FROM (SELECT id FROM jobs WHERE id >= ?1 AND id < ?1 || char(0x10FFFF) ORDER BY id DESC LIMIT ?2)
+        WHERE ?3 = '' OR substr(id, -length(?3)) = ?3 LIMIT ?4
+        """,
+        (start, ENDS_COMPARED, end, limit),
+    )
+    return [job_id for (job_id,) in rows]
 
 
 def _is_workflow_id(db: sqlite3.Connection, text: str) -> bool:

@@ -135,6 +135,9 @@ class SqliteStorage:
             lambda db: questions.find(db, state=state, queue=queue, task=task, workflow=workflow, limit=limit)
         )
 
+    def find_ids(self, *, start: str = "", end: str = "", limit: int = 10) -> list[str]:
+        return self._database.read(lambda db: questions.find_ids(db, start=start, end=end, limit=limit))
+
     def stats(self) -> dict[JobState, int]:
         return self._database.read(questions.stats)
 

@@ -9,7 +9,7 @@ from gigq.reasons import why_pending
 from gigq.states import JobState
 from gigq.storage.base import End, When
 from gigq.testing.conformance.base import StorageTests
-from gigq.testing.harness import TASK, Harness
+from gigq.testing.harness import TASK, Harness, new_job
 
 
 class Questions(StorageTests):
@@ -50,6 +50,16 @@ class Questions(StorageTests):
         assert [found(workflow=workflow) for workflow in ("flow", "f1", "f2", "nothing")] == [2, 1, 1, 0]
         (row,) = harness.storage.find(state=JobState.PENDING, queue="a", task="other.task", workflow="flow", limit=10)
         assert row.id == wanted
+
+    def test_ids_are_found_by_how_they_begin_and_end(self, harness: Harness) -> None:
+        ids = ["01a2-7%-bb", "01a2-7_-cc", "01a3-70-bb", "01a2-7é-dd"]
+        harness.storage.submit([new_job(id=job_id) for job_id in ids])
+        find = harness.storage.find_ids
+        assert find() == sorted(ids, reverse=True)
+        assert find(start="01a2-7", limit=2) == ["01a2-7é-dd", "01a2-7_-cc"]
+        assert [find(start=start) for start in ("01a3", ids[0], "%", "01a2-7?", "02")] == [[ids[2]], [ids[0]], [], [], []]
+        assert find(end="bb") == ["01a3-70-bb", "01a2-7%-bb"]
+        assert [find(start="01a2", end=end) for end in ("bb", "_-cc", "%cc", ids[0])] == [[ids[0]], [ids[1]], [], [ids[0]]]
 
     def test_stats_count_every_job_once(self, harness: Harness) -> None:
         assert harness.storage.stats() == dict.fromkeys(JobState, 0)
