@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,6 +17,14 @@ class Clock:
 
     now: Callable[[], float] = time.time
     monotonic: Callable[[], float] = time.monotonic
+
+
+def utc_text(instant: float) -> str:
+    """Return an instant (UTC epoch seconds) as date and time; one that no calendar of Python's has, as a number."""
+    try:
+        return datetime.fromtimestamp(instant, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+    except (ValueError, OverflowError, OSError):  # a job may be due in the year 10000
+        return f"{instant:.0f} s since 1970"
 
 
 SYSTEM_CLOCK = Clock()

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
 from typing import Final
 
+from gigq.clock import utc_text
 from gigq.states import JobState
 from gigq.storage.base import BY_VALUE, JobRow, Storage, WorkerRow
 
@@ -33,9 +33,8 @@ def _parents(storage: Storage, job: JobRow) -> str:
 
 def _time(job: JobRow, now: float) -> str:
     assert job.due_at is not None
-    at = datetime.fromtimestamp(job.due_at, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
     what = f"attempt {job.attempts + 1} of {job.max_attempts}" if job.attempts else "its time"
-    return f"{what}, due in {max(0.0, job.due_at - now):.0f} s ({at})"
+    return f"{what}, due in {max(0.0, job.due_at - now):.0f} s ({utc_text(job.due_at)})"
 
 
 def _worker(workers: list[WorkerRow], job: JobRow) -> str | None:
