@@ -6,6 +6,7 @@ from collections.abc import Callable
 from contextvars import ContextVar
 
 from gigq.errors import ConfigurationError, NotInJob
+from gigq.payload import storable
 
 ProgressSink = Callable[[float, str], None]
 
@@ -56,7 +57,7 @@ class CurrentJob:
         """
         if not 0 <= fraction <= 1:
             raise ConfigurationError(f"progress must be from 0 to 1, got {fraction!r}")
-        self._report(float(fraction), str(message))
+        self._report(float(fraction), storable(str(message)))
 
 
 _current: ContextVar[CurrentJob | None] = ContextVar("gigq_current_job", default=None)

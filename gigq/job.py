@@ -117,6 +117,19 @@ class Job(JobHandle[R_co]):
         job._workflow = None if row.workflow is None or row.workflow_id is None else (row.workflow, row.workflow_id)
         return job
 
+    def check(self) -> None:
+        """Check what may have been changed since the job was made.
+
+        Raises:
+            ConfigurationError: an attribute has a wrong value.
+        """
+        check_text("name", self.name)
+        check_text("description", self.description)
+        check_queue(self.queue)
+        check_priority(self.priority)
+        check_max_attempts(self.max_attempts)
+        self.timeout = check_timeout(self.timeout)
+
     def __repr__(self) -> str:
         where = "not submitted" if self._binding is None else self.state
         return f"<Job {self.name} {self.id} {where}>"

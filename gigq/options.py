@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from typing import Any, Final, NamedTuple, TypedDict
 
 from gigq.errors import ConfigurationError
+from gigq.payload import storable
 from gigq.retry import RetryPolicy, seconds
 
 DEFAULT_QUEUE: Final = "default"
@@ -125,6 +126,8 @@ def check_text(option: str, value: Any) -> str:
     """Return a text."""
     if not isinstance(value, str):
         raise ConfigurationError(f"{option} must be a str, got {value!r}")
+    if not value.isascii() and storable(value) != value:
+        raise ConfigurationError(f"{option} must be text that can be stored as UTF-8, got {value!r}")
     return value
 
 

@@ -70,9 +70,7 @@ def dumps(value: Any, *, what: str = "the arguments") -> Pickled:
     try:
         pickler.dump(value)
     except Exception as error:  # pickling runs code of any type: whatever it raises means "cannot be pickled"
-        raise PayloadError(
-            f"{what} must be picklable, got {_culprit(value)}: {type(error).__name__}: {error}"
-        ) from error
+        raise PayloadError(f"{what} must be picklable, got {_culprit(value)}: {_said(error)}") from error
     return Pickled(buffer.getvalue(), pickler.outputs)
 
 
@@ -88,7 +86,7 @@ def loads(data: bytes, read_result: ResultReader) -> Any:
     except PayloadError:
         raise
     except Exception as error:  # unpickling runs code of any type: the cause is kept
-        raise PayloadError(f"stored data cannot be unpickled here: {type(error).__name__}: {error}") from error
+        raise PayloadError(f"stored data cannot be unpickled here: {_said(error)}") from error
     finally:
         _read_result.reset(token)
 
@@ -128,12 +126,19 @@ def _is_plain(value: Any, depth: int = 3) -> bool:
     return True
 
 
+def _said(error: BaseException) -> str:
+    return f"{type(error).__name__}: {Failure.of(error).message}"
+
+
 def _culprit(value: Any) -> str:
     """Name the smallest part of arguments that cannot be pickled, by trying them one by one."""
     label = "a value"
     for _ in range(_CULPRIT_DEPTH):
         if isinstance(value, dict):
-            parts = [(f"item {key!r}", item) for key, item in islice(value.items(), _PLAIN_ITEMS)]
+            parts = [
+                (f"item {key!r}" if type(key) in _PLAIN else f"item {number}", item)
+                for number, (key, item) in enumerate(islice(value.items(), _PLAIN_ITEMS))
+            ]
         elif isinstance(value, tuple | list):
             parts = [(f"item {index}", item) for index, item in enumerate(islice(value, _PLAIN_ITEMS))]
         else:
@@ -147,6 +152,11 @@ def _culprit(value: Any) -> str:
         else:
             break
     return label
+
+
+def storable(text: str) -> str:
+    """Return a text that every database takes: without lone surrogates (undecodable file names have them) and NULs."""
+    return text.encode("utf-8", "backslashreplace").decode().replace("\0", "\\x00")
 
 
 class Failure(NamedTuple):
@@ -169,7 +179,7 @@ class Failure(NamedTuple):
             text = "".join(traceback.format_exception(error))
         except Exception as broken:  # the same for a hostile __repr__, __cause__ or __notes__
             text = "".join(traceback.format_tb(error.__traceback__)) + f"(not shown: {type(broken).__name__})\n"
-        return cls(type(error).__name__, message[:MESSAGE_CHARS], text[-TRACEBACK_CHARS:])
+        return cls(storable(type(error).__name__), storable(message)[:MESSAGE_CHARS], storable(text)[-TRACEBACK_CHARS:])
 
     def to_json(self) -> str:
         """Return the failure as the text that rows keep."""

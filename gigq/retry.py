@@ -10,6 +10,7 @@ from typing import Any, Final, NamedTuple
 from gigq.errors import ConfigurationError
 
 HOUR_SECONDS: Final = 3600.0
+LONGEST_SECONDS: Final = 2.0**31  # as instants, and in nanoseconds, what is longer does not fit everywhere
 
 
 class Retry(Exception):
@@ -31,14 +32,14 @@ def seconds(option: str, value: float | timedelta) -> float:
     """Return `value` in seconds, as a float.
 
     Raises:
-        ConfigurationError: it is negative, not finite, or neither a number nor a timedelta.
+        ConfigurationError: it is negative, longer than 68 years, or neither a number nor a timedelta.
     """
     if isinstance(value, timedelta):
         value = value.total_seconds()
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise ConfigurationError(f"{option} must be a number of seconds or a timedelta, got {value!r}")
-    if not 0 <= value < float("inf"):
-        raise ConfigurationError(f"{option} must be zero or more seconds, got {value!r}")
+    if not 0 <= value <= LONGEST_SECONDS:
+        raise ConfigurationError(f"{option} must be from 0 to {LONGEST_SECONDS:.0f} seconds (68 years), got {value!r}")
     return float(value)
 
 

@@ -78,11 +78,13 @@ class _Draft:
             self.parents = self.parents + [(output.job, When.SUCCESS) for output in pickled.outputs]
 
     def unsubmitted(self) -> list[Job[Any]]:
-        return [parent for parent, _ in self.parents if isinstance(parent, Job) and parent._binding is None]
+        """Return the parents that are not stored, the first of them last: where a stack wants it."""
+        return [parent for parent, _ in reversed(self.parents) if isinstance(parent, Job) and parent._binding is None]
 
     def row(self, url: str) -> NewJob:
         job = self.job
         function = job._function
+        job.check()
         by_name = isinstance(function, JobMaker)
         names = function.parameter_names if by_name else positional_names(function)
         workflow, workflow_id = job._workflow or (None, None)
@@ -169,7 +171,7 @@ def _draft_with_ancestors(job: Job[Any], drafts: dict[str, _Draft], url: str, to
             del path[draft.job.id]
             drafts[draft.job.id] = draft
             continue
-        parent = rest.pop(0)
+        parent = rest.pop()
         if parent.id in path:
             cycle = [*list(path)[list(path).index(parent.id) :], parent.id]
             _refuse_circle([path[job_id].job for job_id in reversed(cycle)])

@@ -16,9 +16,12 @@ SUMMARY_CHARS: Final = 200
 HIDDEN: Final = "•••"
 
 _SECRET: Final = re.compile(r"pass(word|wd|phrase)|token|secret|(^|_)key$|api_?key|credential", re.IGNORECASE)
-_NAMED: Final = re.compile(r"""(\w+)(['"]?\s*[=:,]\s*)('(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|[^\s,)}\]]+)""")
+_NAMED: Final = re.compile(  # a name, a sign, and a value: quoted or not
+    r"""(?<!\w)(\w{1,60})(['"]?\s{0,3}[=:,]\s{0,3})('(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|[^\s,)}\]]+)"""
+)
 _SHORT: Final = frozenset({int, float, bool, type(None)})
 _SHOWN_CHARS: Final = 60  # of one value
+_LOOKED_AT: Final = 500  # characters of a value in which secrets are looked for
 
 
 class _Repr(reprlib.Repr):
@@ -45,7 +48,8 @@ class _Repr(reprlib.Repr):
         return "{" + ", ".join(parts + ["..."] * (len(x) > self.maxdict)) + "}"
 
     def repr_instance(self, x: Any, level: int) -> str:
-        text = _NAMED.sub(lambda match: match[1] + match[2] + (HIDDEN if _is_secret(match[1]) else match[3]), repr(x))
+        text = repr(x[:_LOOKED_AT] if isinstance(x, bytes | bytearray | str) else x)[:_LOOKED_AT]
+        text = _NAMED.sub(lambda match: match[1] + match[2] + (HIDDEN if _is_secret(match[1]) else match[3]), text)
         return text if len(text) <= self.maxother else text[: self.maxother - 1] + "…"
 
 
@@ -89,6 +93,8 @@ def positional_names(function: Any) -> Sequence[str]:
 
 
 def _show(value: Any) -> str:
+    if type(value) is int and value.bit_length() > 200:
+        return f"<int of {value.bit_length()} bits>"  # Python refuses to write out the longest ones
     if type(value) in _SHORT:
         return repr(value)
     if type(value) in (str, bytes) and len(value) <= _SHOWN_CHARS:

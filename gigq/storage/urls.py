@@ -34,7 +34,8 @@ def resolve_url(url: str | os.PathLike[str] | None) -> str:
 
 
 def _sqlite_url(path: Path) -> str:
-    return "sqlite:///" + quote(str(path.absolute()))
+    # Resolved, so that one file has one URL however it is written: jobs of two URLs cannot depend on each other.
+    return "sqlite:///" + quote(str(path.resolve()))
 
 
 def sqlite_path(url: str) -> Path:

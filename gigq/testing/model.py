@@ -227,18 +227,20 @@ class StorageModel:
 
     def prune(self, older_than: float, now: float) -> int:
         newest = max((job.seq for job in self.jobs.values()), default=0)
-        gone = [
+        count = 0
+        # Until nothing changes: what fell keeps its parents, without which it could be retried in vain.
+        while gone := [
             job
             for job in self.jobs.values()
             if job.state.is_terminal
             and job.finished_at is not None
             and job.finished_at <= now - older_than
             and job.seq != newest
-            and all(child.state.is_terminal for child in self._children(job.id))
-        ]
-        for job in gone:
-            for child in self._children(job.id):
-                del child.parents[job.id]
-                child.fell = False
-            del self.jobs[job.id]
-        return len(gone)
+            and all(child.state.is_terminal and not child.fell for child in self._children(job.id))
+        ]:
+            for job in gone:
+                for child in self._children(job.id):
+                    del child.parents[job.id]
+                del self.jobs[job.id]
+            count += len(gone)
+        return count

@@ -134,8 +134,7 @@ class Child:
                 words[RUNNING] = 0  # inside the try: the soft signal may come up to here
             except Overdue as error:
                 words[RUNNING] = 0
-                error.__traceback__ = without_our_frames(error.__traceback__)
-                execution = Execution(failure=Failure.of(error))
+                execution = Execution(failure=Failure.of(error.with_traceback(without_our_frames(error.__traceback__))))
             duration = (clock() - started) / 1e9
             self._write(self._encode(token, execution, started_at, duration))
 
@@ -223,7 +222,7 @@ class Child:
         for stream in (sys.stdout, sys.stderr):
             try:
                 stream.flush()
-            except (OSError, ValueError, AttributeError):  # a full disk, closed or replaced by the task, None
+            except Exception:  # a full disk, closed, None, or whatever the task has put there: its result stands
                 continue
 
     # -- stopping

@@ -10,15 +10,16 @@ import inspect
 import os
 import time
 from collections.abc import Callable, Coroutine, Mapping
+from contextlib import suppress
 from contextvars import copy_context
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Final, NamedTuple
 
 from gigq.context import CurrentJob, ProgressSink, enter_job
-from gigq.errors import PayloadError, StorageError
+from gigq.errors import ConfigurationError, PayloadError, StorageError
 from gigq.payload import Failure, dumps, loads
-from gigq.retry import Retry, RetryPolicy
+from gigq.retry import Retry, RetryPolicy, seconds
 from gigq.storage.base import BY_VALUE, ClaimedJob
 from gigq.worker.source import TaskLike
 
@@ -106,9 +107,12 @@ class Executor:
         if value is None:
             return Execution()
         try:
-            result = dumps(value, what="the result").data
+            result, outputs = dumps(value, what="the result")
         except PayloadError as error:  # the work is done: doing it again would give the same result
             return Execution(failure=_describe(error))
+        if outputs:
+            text = f"a result must be a value, got {outputs[0]!r}, which has none yet: return the job itself, or its id"
+            return Execution(failure=Failure("TypeError", text, ""))
         if len(result) > self.result_limit_bytes:
             text = (
                 f"the result must be at most {self.result_limit_bytes} bytes when pickled, got {len(result)}: "
@@ -120,7 +124,7 @@ class Executor:
     def _failed(self, job: ClaimedJob, error: BaseException) -> Execution:
         failure = _describe(error)
         if isinstance(error, Retry):
-            return Execution(failure=failure, retryable=True, retry_delay=error.delay)
+            return Execution(failure=failure, retryable=True, retry_delay=_asked_delay(error))
         if not isinstance(error, Exception):
             return Execution(failure=failure, retryable=True)
         if job.policy is not None:
@@ -131,9 +135,19 @@ class Executor:
         return Execution(failure=failure, retryable=policy.covers(error))
 
 
-def _describe(error: BaseException) -> Failure:
-    error.__traceback__ = without_our_frames(error.__traceback__)
+def _asked_delay(error: Retry) -> float | None:
+    """Return the seconds that a task asked for, None for its policy's. A subclass may hold anything there."""
+    delay = getattr(error, "delay", None)
     try:
+        return None if delay is None else seconds("delay", delay)
+    except ConfigurationError:
+        return None
+
+
+def _describe(error: BaseException) -> Failure:
+    try:
+        with suppress(Exception):  # an exception may refuse to be changed, as a frozen dataclass does
+            error.__traceback__ = without_our_frames(error.__traceback__)
         return Failure.of(error)
     except Overdue:
         raise

@@ -102,6 +102,11 @@ class Node:
                         self._is_hungry = self._has_news = True
                 self._step(writer)
 
+    @property
+    def leaves_jobs(self) -> bool:
+        """Whether jobs still run that could not be stopped: their leases must be left to lapse."""
+        return not self._pool.is_idle()
+
     def close(self) -> None:
         """Close the loop's own descriptors."""
         os.close(self._wake_read)
@@ -243,9 +248,14 @@ class Node:
             self._pool.kill()
 
     def _is_quiet(self) -> bool:
-        return not (self._outcomes or self._progress or self._backlog or self._is_exchanging) and self._pool.is_idle()
+        return self._has_told_all() and self._pool.is_idle()
+
+    def _has_told_all(self) -> bool:
+        return not (self._outcomes or self._progress or self._backlog or self._is_exchanging)
 
     def _is_over(self) -> bool:
+        if self._stage is Stage.RELEASING and not self._pool.can_kill:
+            return self._has_told_all()  # what runs cannot be stopped, and is not waited for either
         return (self._is_done or self._stage is not Stage.WORKING) and self._is_quiet()
 
     # -- sleeping

@@ -102,7 +102,7 @@ class Worker:
 
     def start(self) -> Worker:
         """Work in a background thread of this process; return when the worker has started. Raises what `run` raises."""
-        if self._thread is not None:
+        if self._thread is not None and self._thread.is_alive():
             raise WorkerError("this worker runs already")
         started = threading.Event()
         self._error = None
@@ -167,7 +167,13 @@ class Worker:
             with _Signals(node, enabled=with_signals):
                 started.set()
                 node.run(writer, listener)
-            writer.stop()
+            if node.leaves_jobs:
+                log.warning(
+                    "jobs still run in threads, which cannot be stopped: others take them when this process ends"
+                )
+                writer.abandon()
+            else:
+                writer.stop()
             log.info("stopped: %d attempts finished", node.counts["finished"])
         except BaseException:
             writer.abandon()

@@ -85,6 +85,16 @@ def test_long_arguments_are_cut() -> None:
     assert "…" in text or "..." in text
 
 
+@pytest.mark.parametrize("value", [b"a" * 200_000, bytearray(200_000), type("Html", (str,), {})("a" * 200_000)])
+def test_the_cost_of_a_summary_does_not_grow_with_the_value(value: Any) -> None:
+    # Each of these took minutes: the search for secrets began anew at every letter.
+    assert len(summarise((value,), {})) <= SUMMARY_CHARS
+
+
+def test_a_number_that_python_does_not_write_out_is_shown_by_its_size() -> None:
+    assert summarise((10**5000,), {}) == "<int of 16610 bits>"
+
+
 def test_a_value_that_cannot_be_shown_is_no_reason_to_refuse_the_job(app: App) -> None:
     class Hostile:
         def __repr__(self) -> str:

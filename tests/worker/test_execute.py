@@ -7,6 +7,8 @@ import functools
 import sys
 from collections.abc import Callable
 from contextvars import ContextVar
+from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -267,3 +269,56 @@ def test_what_a_job_binds_in_its_context_is_not_seen_by_the_next() -> None:
         return before
 
     assert [value_of(execute(bind, make_job("bind"))) for _ in range(2)] == ["unset", "unset"]
+
+
+@dataclass(frozen=True)
+class Frozen(Exception):
+    """Does not let itself be changed."""
+
+    code: int
+
+
+class BareRetry(Retry):
+    """Forgets to call its base."""
+
+    def __init__(self) -> None:
+        Exception.__init__(self, "bare")
+
+
+class OddRetry(Retry):
+    """Holds what is no number of seconds."""
+
+    def __init__(self, delay: Any) -> None:
+        super().__init__("odd")
+        self.delay = delay
+
+
+@pytest.mark.parametrize(
+    ("error", "delay"),
+    [
+        (Frozen(3), None),
+        (BareRetry(), None),
+        (OddRetry("soon"), None),
+        (OddRetry(float("nan")), None),
+        (OddRetry(timedelta(seconds=5)), 5.0),
+        (ValueError("bad file name \udcff\0"), None),
+    ],
+)
+def test_whatever_is_raised_becomes_a_failure_that_can_be_stored(error: Exception, delay: float | None) -> None:
+    def raise_it() -> None:
+        raise error
+
+    execution = execute(raise_it, make_job("raise_it"))
+    assert execution.failure is not None
+    assert execution.failure.type == type(error).__name__
+    assert execution.failure.to_json().isascii()
+    str(execution.failure).encode()  # a lone surrogate would not go through
+    assert "\0" not in str(execution.failure)
+    assert (execution.retryable, execution.retry_delay) == (True, delay)
+
+
+def test_the_output_of_another_job_is_no_result() -> None:
+    execution = execute(lambda: Output(Job("other", print)), make_job("<lambda>"))
+    assert execution.failure is not None
+    assert "a result must be a value, got <output of other" in execution.failure.message
+    assert not execution.retryable

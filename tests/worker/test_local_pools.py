@@ -164,6 +164,17 @@ def test_jobs_run_in_threads_of_the_pool(threads: Driver) -> None:
     assert value_of(threads.run_one(make_job("where"))).startswith("gigq-worker-")
 
 
+def test_nothing_that_escapes_from_a_job_ends_its_thread(threads: Driver, monkeypatch: pytest.MonkeyPatch) -> None:
+    def break_down(*args: object) -> None:
+        raise SystemExit("a mistake of ours")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("gigq.worker.execute.Executor.execute", break_down)
+        ended = [threads.run_one(make_job("add", 1)) for _ in range(5)]
+    assert {failure_of(end).type for end in ended} == {"SystemExit"}
+    assert value_of(threads.run_one(make_job("add", 1))) == 2
+
+
 def test_a_running_job_cannot_be_cancelled(threads: Driver) -> None:
     job = make_job("wait")
     threads.pool.give([job])

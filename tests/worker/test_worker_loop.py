@@ -25,6 +25,7 @@ class OneSlot:
     """A pool that holds what it is given, and notes what happens to it."""
 
     concurrency = 1
+    can_kill = True
 
     def __init__(self) -> None:
         self.held: list[ClaimedJob] = []

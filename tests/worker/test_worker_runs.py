@@ -190,9 +190,10 @@ def test_a_job_that_swallows_its_deadline_has_timed_out(house: House) -> None:
 
 
 @pytest.mark.slow
-def test_a_running_job_is_stopped_when_somebody_cancels_it(house: House) -> None:
+@pytest.mark.parametrize("slots", ["1", "2"])
+def test_a_running_job_is_stopped_when_somebody_cancels_it(house: House, slots: str) -> None:
     job = submit(house, "slow", 60)
-    house.work()
+    house.work("-c", slots)  # with one, no slot is free when the cancel arrives
     until(house.lines)
     assert job.cancel() is JobState.RUNNING
     assert job.wait(timeout=10) is JobState.CANCELLED
@@ -216,6 +217,47 @@ def test_fault_9_the_first_term_drains_and_the_second_gives_back_without_costing
     worker.send_signal(signal.SIGTERM)
     assert worker.wait(15) == 0
     assert (released.state, released.attempts) == (JobState.PENDING, 0)
+
+
+@pytest.mark.slow
+def test_fault_9_the_second_term_ends_a_worker_whose_threads_cannot_be_stopped(house: House) -> None:
+    job = submit(house, "slow", 60)
+    worker = house.work("-P", "thread")
+    until(house.lines)
+    assert worker.stderr is not None
+    worker.send_signal(signal.SIGTERM)
+    until(lambda: "stopping" in worker.stderr.readline())
+    worker.send_signal(signal.SIGTERM)
+    assert worker.wait(15) == 0
+    assert job.state is JobState.RUNNING
+    house.work()  # sees that the process has gone
+    assert job.get(timeout=20) == 2
+
+
+@pytest.mark.slow
+def test_a_job_that_waits_for_a_failure_runs_although_its_parent_took_the_only_slot_along(house: House) -> None:
+    # The child of the parent is being replaced when its end is recorded: no claim goes with that.
+    app = house.app()
+    for n in range(50):
+        app.tasks["houseapp.note"].delay(n)
+    parent = app.tasks["houseapp.overrun"].options(timeout=0.3).job()
+    after = parent.then(app.tasks["houseapp.note"], when="failure")
+    app.submit(after)
+    assert house.work("-c", "1", "--burst").wait(30) == 0
+    assert (parent.state, after.state) == (JobState.TIMEOUT, JobState.COMPLETED)
+
+
+def test_a_worker_can_be_started_again_after_a_burst(tmp_path: Path) -> None:
+    app = App(tmp_path / "jobs.db")
+    task = app.task(lambda: 1, name="one")  # type: ignore[call-overload]
+    worker = Worker(app, pool="inline", burst=True)
+    for _ in range(2):
+        job = task.delay()
+        worker.start()
+        assert job.get(timeout=15) == 1
+        until(lambda: worker._thread is not None and not worker._thread.is_alive())
+    worker.stop()
+    app.queue.close()
 
 
 @pytest.mark.slow

@@ -9,13 +9,14 @@ from gigq.storage.sqlite.schema import ENDED
 
 PRUNED_AT_ONCE: Final = 1000  # jobs for one transaction: others must be able to write in between
 
-# Spared: what an unfinished job depends on, since it may need the result; and the newest job, so that its number is
-# not given out again while some late writer still holds a lease by that number.
+# Spared: what an unfinished job depends on, since it may need the result; what a job depends on that fell with one of
+# its parents, since a retry brings it back; and the newest job, so that its number is not given out again while some
+# late writer still holds a lease by that number.
 _PRUNABLE = f"""
 SELECT seq, id FROM jobs
 WHERE {ENDED} AND finished_at <= ?
   AND NOT EXISTS (SELECT 1 FROM job_edges e JOIN jobs c ON c.seq = e.child
-                  WHERE e.parent = jobs.seq AND c.state IN ('PENDING', 'RUNNING'))
+                  WHERE e.parent = jobs.seq AND (c.state IN ('PENDING', 'RUNNING') OR c.cancelled_by IS NOT NULL))
   AND seq < (SELECT max(seq) FROM jobs)
 LIMIT {PRUNED_AT_ONCE}
 """
@@ -24,11 +25,6 @@ LIMIT {PRUNED_AT_ONCE}
 def prune(db: sqlite3.Connection, before: float) -> int:
     """Delete up to PRUNED_AT_ONCE jobs that ended before `before`; return how many."""
     rows = db.execute(_PRUNABLE, (before,)).fetchall()
-    # What fell with others does not come back with them once a result that it would need is gone.
-    db.executemany(
-        "UPDATE jobs SET cancelled_by = NULL WHERE seq IN (SELECT child FROM job_edges WHERE parent = ?)",
-        [(seq,) for seq, _ in rows],
-    )
     for table, column in (
         ("job_arguments", "job"),
         ("job_results", "job"),

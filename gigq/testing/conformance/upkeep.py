@@ -153,12 +153,21 @@ class Upkeep(StorageTests):
         harness.submit("the newest")
         assert harness.storage.prune(0) == 1200
 
-    def test_what_fell_does_not_come_back_when_a_job_it_needs_was_pruned(self, harness: Harness) -> None:
-        gone, bad = harness.submit(), harness.submit()
-        child = harness.submit(parents=[gone, bad])
-        harness.run(gone, result=b"needed")
+    def test_what_fell_keeps_all_that_it_needs_to_come_back(self, harness: Harness) -> None:
+        good, bad = harness.submit(), harness.submit()
+        child = harness.submit(parents=[good, bad])
+        harness.run(good, result=b"needed")
         harness.clock.advance(60)
         harness.run(bad, End.FAILED)
-        assert harness.storage.prune(30) == 1
+        assert harness.storage.prune(30) == 0
         harness.storage.retry(bad)
-        assert harness.state(child) is JobState.CANCELLED
+        harness.run(bad)
+        assert (harness.state(child), harness.storage.result(good)) == (JobState.PENDING, b"needed")
+
+    def test_a_graph_that_fell_is_pruned_from_its_end(self, harness: Harness) -> None:
+        root = harness.submit()
+        child = harness.submit(parents=[root])
+        harness.submit(parents=[child])
+        harness.run(root, End.FAILED)
+        harness.submit("the newest")
+        assert harness.storage.prune(0) == 3

@@ -73,6 +73,7 @@ class Pool(Protocol):
     """
 
     concurrency: int
+    can_kill: bool  # whether `kill` ends what runs
 
     def start(self) -> Hello:
         """Start, load the app, and say what it contains. May block.

@@ -13,6 +13,8 @@ from gigq.worker.source import ModuleTarget, TaskSource
 class InlinePool:
     """Runs one job within each `give`, which blocks until it has ended. Nothing of it can be stopped or taken back."""
 
+    can_kill = False
+
     def __init__(
         self, source: TaskSource | ModuleTarget | None, *, url: str | None, soft_timeouts: bool = False
     ) -> None:

@@ -71,7 +71,10 @@ class LocalExecutor:
             )
             return Ended(job, End.FAILED, None, 0.0, None, error=Failure("TimeoutNotEnforced", text, "").to_json())
         started_at, started = time.time(), time.monotonic()
-        execution = self._executor.execute(job, report)
+        try:
+            execution = self._executor.execute(job, report)
+        except BaseException as error:  # a mistake of ours, or a task's code in a place where none was expected
+            execution = Execution(failure=Failure.of(error))
         duration = time.monotonic() - started
         return _ended(job, execution, started_at, duration)
 

@@ -45,6 +45,8 @@ class ProcessPool:
         result_limit_bytes: a bigger pickled result is a failure.
     """
 
+    can_kill = True
+
     def __init__(
         self,
         source: TaskSource | ModuleTarget | None,

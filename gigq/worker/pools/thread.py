@@ -26,6 +26,8 @@ class ThreadPool:
     own outcome. A task that ends the process ends the worker. See `LocalExecutor` about timeouts.
     """
 
+    can_kill = False
+
     def __init__(
         self,
         source: TaskSource | ModuleTarget | None,
