@@ -20,6 +20,7 @@ from gigq.storage.base import BY_VALUE, Claimed, ClaimedJob, ClaimRequest, Liste
 from gigq.worker.outcomes import outcome_of, release_of
 from gigq.worker.pools import endings
 from gigq.worker.pools.base import Ended, Hello, Pool
+from gigq.worker.wake_pipe import open_wake_pipe
 from gigq.worker.writer import Answer, Exchange, Writer
 
 LONGEST_SLEEP_SECONDS: Final = 1.0
@@ -50,7 +51,7 @@ class Node:
         self._queues = queues
         self._burst = burst
         self._drain = drain
-        self._wake_read, self._wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        self._wake_read, self._wake_write = open_wake_pipe()
         self._wanted_stage = Stage.WORKING
         self._stage = Stage.WORKING
         self._drain_until = 0.0

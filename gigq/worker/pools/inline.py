@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 from collections.abc import Sequence
 
 from gigq.storage.base import ClaimedJob
 from gigq.worker.pools.base import Ended, Hello, PoolEvent, Progress
 from gigq.worker.pools.local import LocalExecutor
 from gigq.worker.source import ModuleTarget, TaskSource
+from gigq.worker.wake_pipe import open_wake_pipe
 
 
 class InlinePool:
@@ -24,11 +27,13 @@ class InlinePool:
 
     def start(self) -> Hello:
         """Load the app into this process; see `Pool.start`."""
-        return self._local.start()
+        hello = self._local.start()
+        self._woken, self._wake = open_wake_pipe()
+        return hello
 
     def filenos(self) -> Sequence[int]:
-        """Return nothing: what `give` did is there when it returns, and `tend` says so."""
-        return ()
+        """Return a descriptor that is readable after a job has run, so that the loop comes for its end at once."""
+        return (self._woken,)
 
     def wanted(self) -> int:
         """Return 1, or 0 while there are events to be fetched."""
@@ -42,16 +47,19 @@ class InlinePool:
         self._events.append(
             self._local.run(job, lambda fraction, text: self._events.append(Progress(job, fraction, text)))
         )
+        os.write(self._wake, b"\0")
         return list(jobs[1:])
 
     def events(self) -> list[PoolEvent]:
         """Return what has happened; see `Pool.events`."""
+        with contextlib.suppress(BlockingIOError):
+            os.read(self._woken, 4096)
         events, self._events = self._events, []
         return events
 
     def tend(self) -> float | None:
-        """Return 0 while there are events, so that the loop fetches them at once."""
-        return 0.0 if self._events else None
+        """Do nothing: nothing runs while the loop has its turn."""
+        return None
 
     def recall(self, *, blocked_only: bool = False) -> list[ClaimedJob]:
         """Return nothing: whatever was given has run."""
@@ -69,4 +77,6 @@ class InlinePool:
 
     def stop(self) -> None:
         """Close what was opened."""
+        os.close(self._woken)
+        os.close(self._wake)
         self._local.close()

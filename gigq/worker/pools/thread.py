@@ -15,6 +15,7 @@ from gigq.worker.pools import endings
 from gigq.worker.pools.base import Hello, PoolEvent, Progress
 from gigq.worker.pools.local import LocalExecutor
 from gigq.worker.source import ModuleTarget, TaskSource
+from gigq.worker.wake_pipe import open_wake_pipe
 
 STOP_SECONDS: Final = 1.0  # for threads to end at `stop`; one that runs a job cannot be made to
 
@@ -49,9 +50,7 @@ class ThreadPool:
     def start(self) -> Hello:
         """Load the app into this process and start the threads; see `Pool.start`."""
         hello = self._local.start()
-        self._woken, self._wake = os.pipe()
-        os.set_blocking(self._woken, False)
-        os.set_blocking(self._wake, False)
+        self._woken, self._wake = open_wake_pipe()
         for number in range(self.concurrency):
             # Daemons: a job that never ends must not keep the program from ending.
             thread = threading.Thread(target=self._work, name=f"gigq-worker-{number}", daemon=True)
