@@ -236,12 +236,12 @@ def _translated(error: sqlite3.Error, path: Path) -> GigQError:
 
 def _create(path: Path) -> None:
     """Create the file, readable by its owner only, if it does not exist."""
-    if path.exists():
-        return
     # Under another name first: opening and closing the database's own file would drop the POSIX locks that SQLite
     # holds on it in another thread (https://www.sqlite.org/howtocorrupt.html, section 2.2).
     draft = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}")
     try:
+        if path.exists():
+            return
         os.close(os.open(draft, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
         try:
             os.link(draft, path)
