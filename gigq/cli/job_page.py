@@ -1,53 +1,80 @@
-"""One job as a page: what it is, how it went, what stands before and after it."""
+"""One job as a page: what it is, how it runs and when, what stands before and after it, and every attempt."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
+from typing import Final, TypeAlias
 
 from rich.text import Text
 
-from gigq.cli.tables import make_console, styled
-from gigq.cli.text import age, duration, moment, plain
+from gigq.cli.tables import STATE_STYLES, make_console, styled
+from gigq.cli.text import age, duration
+from gigq.clock import utc_text
 from gigq.payload import Failure
 from gigq.reasons import why_pending
-from gigq.storage.base import BY_VALUE, ExecutionRow, JobRow, Storage
+from gigq.states import JobState
+from gigq.storage.base import BY_VALUE, ExecutionRow, JobRow, Storage, When
+
+_RELATIVES_AT_MOST: Final = 20  # of either side; --json has them all
+
+Facts: TypeAlias = Iterator[tuple[str, object]]
 
 
 def print_job(storage: Storage, job: JobRow) -> None:
     """Print everything that is known about a job, without loading any of it."""
+    names = {worker.id: worker.name for worker in storage.workers()}
     show = partial(make_console().print, soft_wrap=True)  # the terminal wraps, so that a copied line stays whole
-    show(Text.assemble(Text(plain(job.name), style="bold"), "  ", styled(job.state)))
-    for title, text in _facts(storage, job, time.time()):
-        show(Text.assemble(Text(f"  {title:<12}", style="dim"), Text(text)))
+    show(Text.assemble(styled(job.name, "bold"), "  ", styled(job.state)))
+    sections = (("What", _what(job)), ("How", _how(storage, job, names)), ("When", _when(job, time.time())))
+    for title, facts in sections:
+        show(_heading(title))
+        for key, value in facts:
+            show(Text.assemble(styled(f"  {key:<12} ", "dim"), value if isinstance(value, Text) else styled(value)))
     for title, relatives in (("Depends on", storage.parents(job.id)), ("Needed by", storage.dependants(job.id))):
         if relatives:
-            show(Text(f"\n{title}", style="bold"))
-        for other, when in relatives:
-            show(Text.assemble(f"  {other.id}  ", styled(other.state), f"  {plain(other.name)}, on {when}"))
+            show(_heading(title))
+        for line in _relatives(relatives):
+            show(line)
     executions = storage.executions(job.id)
     if executions:
-        show(Text("\nAttempts", style="bold"))
+        show(_heading("Attempts"))
     for execution in executions:
-        show(_attempt(execution))
-        if execution.error:
-            failure = Failure.from_json(execution.error)
-            for line in (failure.traceback or str(failure)).splitlines():
-                show(Text(f"     {plain(line)}", style="dim"))
+        for line in _attempt(execution, names):
+            show(line)
 
 
-def _facts(storage: Storage, job: JobRow, now: float) -> Iterator[tuple[str, str]]:
+def _heading(title: str) -> Text:
+    return Text(f"\n{title}", style="bold")
+
+
+def _what(job: JobRow) -> Facts:
     yield "id", job.id
-    by_value = " (sent with the job)" if job.task == BY_VALUE else ""
-    yield "calls", plain(f"{job.function}({job.summary}){by_value}")
+    yield "call", f"{job.function}({job.summary})" + (" (sent with the job)" if job.task == BY_VALUE else "")
     if job.description:
-        yield "description", plain(job.description)
-    yield "queue", f"{plain(job.queue)}, priority {job.priority}"
-    limit = "no timeout" if job.timeout is None else f"timeout {job.timeout:g} s"
-    yield "attempts", f"{job.attempts} of {job.max_attempts}, {limit}"
+        yield "description", job.description
     if job.workflow is not None:
-        yield "workflow", plain(f"{job.workflow} ({job.workflow_id})")
+        yield "workflow", f"{job.workflow} ({job.workflow_id})"
+
+
+def _how(storage: Storage, job: JobRow, names: Mapping[str, str]) -> Facts:
+    yield "queue", job.queue
+    yield "priority", job.priority
+    yield "attempts", f"{job.attempts} of {job.max_attempts}"
+    yield "timeout", "none" if job.timeout is None else duration(job.timeout)
+    if job.state is JobState.RUNNING and job.worker is not None:
+        yield "worker", _named(job.worker, names)
+    if job.progress is not None:
+        yield "progress", f"{job.progress:.0%} {job.progress_message or ''}".rstrip()
+    reason = why_pending(storage, job)
+    if reason is not None:
+        yield "waits for", styled(reason, "yellow")
+    if job.error:
+        yield "error", styled(job.error, "red")
+
+
+def _when(job: JobRow, now: float) -> Facts:
     for title, instant in (
         ("submitted", job.submitted_at),
         ("due", job.due_at),
@@ -56,21 +83,34 @@ def _facts(storage: Storage, job: JobRow, now: float) -> Iterator[tuple[str, str
         ("ended", job.finished_at),
     ):
         if instant is not None:
-            yield title, f"{moment(instant)}, {age(instant, now)}"
-    if job.progress is not None:
-        yield "progress", plain(f"{job.progress:.0%} {job.progress_message or ''}")
-    reason = why_pending(storage, job)
-    if reason is not None:
-        yield "waits for", plain(reason)
-    if job.error:
-        yield "error", plain(job.error)
+            yield title, Text.assemble(utc_text(instant), styled(f", {age(instant, now)}", "dim"))
 
 
-def _attempt(execution: ExecutionRow) -> Text:
-    took = "" if execution.started_at is None else f" after {duration(execution.finished_at - execution.started_at)}"
+def _relatives(relatives: Sequence[tuple[JobRow, When]]) -> Iterator[Text]:
+    longest = max(map(len, JobState))
+    for other, when in relatives[:_RELATIVES_AT_MOST]:
+        state = styled(f"{other.state:<{longest}}", STATE_STYLES[other.state])
+        yield Text("  ").join((Text(), styled(other.id), state, Text.assemble(styled(other.name), f", on {when}")))
+    if len(relatives) > _RELATIVES_AT_MOST:
+        yield styled(f"  and {len(relatives) - _RELATIVES_AT_MOST:,} more: --json has them all", "dim")
+
+
+def _attempt(execution: ExecutionRow, names: Mapping[str, str]) -> Iterator[Text]:
+    took = "not started"
+    if execution.started_at is not None:
+        took = f"after {duration(execution.finished_at - execution.started_at)}"
     process = "" if execution.pid is None else f", pid {execution.pid}"
-    return Text.assemble(
+    yield Text.assemble(
         f"  {execution.attempt}  ",
         styled(execution.state),
-        f"{took}, {moment(execution.finished_at)}{process}, worker {plain(execution.worker)[:8]}",
+        styled(f" {took}, {utc_text(execution.finished_at)}{process}, {_named(execution.worker, names)}"),
     )
+    if execution.error:
+        failure = Failure.from_json(execution.error)
+        for line in (failure.traceback or str(failure)).splitlines():
+            yield styled(f"     {line}", "dim")
+
+
+def _named(worker: str, names: Mapping[str, str]) -> str:
+    """Return a worker's name while it lives, else the beginning of its id."""
+    return names.get(worker, f"worker {worker[:8]}")

@@ -1,16 +1,16 @@
-"""`gigq stats`, `workers`, `why` and `prune`: the whole of a database, and what it waits for."""
+"""`gigq stats`, `why` and `prune`: the whole of a database, and what a job waits for."""
 
 from __future__ import annotations
 
 import re
-import time
 from typing import Final
 
 import click
 
 from gigq.cli.database import with_queue
-from gigq.cli.tables import Column, as_json, print_json, print_table
-from gigq.cli.text import age, plain
+from gigq.cli.ids import whole_id
+from gigq.cli.tables import Column, as_json, print_json, print_table, styled
+from gigq.cli.text import plain
 from gigq.queue import JobQueue
 from gigq.reasons import why_pending
 
@@ -26,41 +26,31 @@ def stats(queue: JobQueue, as_json: bool) -> None:
     if as_json:
         print_json(counts)
         return
+    total = sum(counts.values())
+    if not total:
+        click.echo("no jobs are stored")
+        return
     print_table(
-        (Column("state"), Column("jobs", justify="right")),
-        [*((state, f"{count:,}") for state, count in counts.items()), ("in all", f"{sum(counts.values()):,}")],
+        (Column("state"), Column("jobs", justify="right"), Column("share", justify="right")),
+        [
+            *(
+                (state, styled(f"{count:,}", "" if count else "dim"), _share(count, total))
+                for state, count in counts.items()
+            ),
+            (styled("in all", "bold"), styled(f"{total:,}", "bold"), ""),
+        ],
         empty="",
     )
 
 
-@click.command()
-@as_json
-@with_queue
-def workers(queue: JobQueue, as_json: bool) -> None:
-    """List the workers that have not stopped."""
-    rows = queue.workers()
-    if as_json:
-        print_json([row._asdict() for row in rows])
-        return
-    now = time.time()
-    print_table(
-        (
-            Column("name", cut=True),
-            Column("pid", justify="right"),
-            Column("pool"),
-            Column("queues", cut=True),
-            Column("started", justify="right"),
-            Column("last seen", justify="right"),
-            Column("host", cut=True, only_wide=True),
-            Column("id", only_wide=True),
-        ),
-        [
-            (row.name, row.pid, f"{row.pool}, {row.concurrency} slots", ", ".join(row.queues or ()) or "all",
-             age(row.started_at, now), age(row.beat_at, now), row.hostname, row.id)
-            for row in rows
-        ],
-        empty="no worker is running",
-    )  # fmt: skip
+def _share(count: int, total: int) -> str:
+    """Return a part of a whole in per cent; neither few are called none, nor nearly all all."""
+    percent = 100 * count / total
+    if 0 < percent < 1:
+        return "<1 %"
+    if 99 < percent < 100:
+        return ">99 %"
+    return f"{percent:.0f} %" if count else ""
 
 
 @click.command()
@@ -68,7 +58,7 @@ def workers(queue: JobQueue, as_json: bool) -> None:
 @with_queue
 def why(queue: JobQueue, job_id: str) -> None:
     """Say what a pending job waits for, or how another one is."""
-    row = queue.storage.get(job_id)
+    row = queue.storage.get(whole_id(queue.storage, job_id))
     reason = why_pending(queue.storage, row)
     text = f"{row.name} is {row.state}"
     if reason is not None:
@@ -87,4 +77,4 @@ def prune(queue: JobQueue, older_than: str) -> None:
     if match is None:
         raise click.UsageError(f"--older-than must be a number and s, m, h or d, such as 7d; got {older_than!r}")
     count = queue.prune(older_than=float(match[1]) * _UNITS[match[2]])
-    click.echo(f"{count:,} jobs deleted")
+    click.echo("1 job deleted" if count == 1 else f"{count:,} jobs deleted")

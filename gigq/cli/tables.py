@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.text import Text
 
-WIDE_COLUMNS: Final = 120  # from this width on, tables show the columns that are worth having only then
 _GAP: Final = 2  # between columns
 _LEAST: Final = 8  # to which a column is cut
 _PIPE_COLUMNS: Final = 1000  # what is not a terminal has no edge to wrap at
@@ -37,8 +36,9 @@ class Column(NamedTuple):
 
     title: str
     justify: Literal["left", "right"] = "left"
-    cut: bool = False  # whether it may be cut to fit; others are never
-    only_wide: bool = False
+    cut: bool = False  # whether it may be cut to fit a terminal; others are never
+    least_width: int = 0  # characters; a narrower terminal goes without
+    usual: str | None = None  # a terminal goes without, too, if every row says just this
 
 
 def print_json(value: object) -> None:
@@ -56,35 +56,40 @@ def make_console() -> Console:
     return console
 
 
-def styled(value: object) -> Text:
+def styled(value: object, style: str = "") -> Text:
     """Return a value as text that rich does not read as markup; states have their colours."""
     from rich.text import Text
 
-    return Text(plain(value), style=STATE_STYLES[value] if isinstance(value, JobState) else "")
+    return Text(plain(value), style=STATE_STYLES[value] if isinstance(value, JobState) else style)
 
 
 def print_table(columns: Sequence[Column], rows: Iterable[Sequence[object]], *, empty: str) -> None:
-    """Print a table; if it has no rows, say `empty`."""
-    from rich.cells import cell_len
-    from rich.table import Table
+    """Print a table; if it has no rows, say `empty`. A cell that is a rich Text is shown as it is: see `styled`."""
+    from rich.text import Text
 
-    listed = list(rows)
-    if not listed:
+    table = [[cell if isinstance(cell, Text) else styled(cell) for cell in row] for row in rows]
+    if not table:
         click.echo(empty)
         return
     console = make_console()
-    shown = [index for index, column in enumerate(columns) if not column.only_wide or console.width >= WIDE_COLUMNS]
-    widths = {
-        index: max(cell_len(columns[index].title), *(cell_len(plain(row[index])) for row in listed)) for index in shown
-    }
+    shown = [index for index, column in enumerate(columns) if _is_shown(column, index, table, console)]
+    widths = {index: max(len(columns[index].title), *(row[index].cell_len for row in table)) for index in shown}
     _cut(widths, [index for index in shown if columns[index].cut], console.width - _GAP * (len(shown) - 1))
-    table = Table(box=None, pad_edge=False, padding=(0, _GAP, 0, 0), header_style="bold")
-    for index in shown:
-        column = columns[index]
-        table.add_column(column.title, justify=column.justify, no_wrap=True, width=widths[index])
-    for row in listed:
-        table.add_row(*(styled(row[index]) for index in shown))
-    console.print(table)
+    for row in ([Text(column.title, style="bold") for column in columns], *table):
+        for index in shown:
+            row[index].truncate(widths[index], overflow="ellipsis")
+            row[index].align(columns[index].justify, widths[index])
+        line = Text(" " * _GAP).join(row[index] for index in shown)
+        line.rstrip()
+        console.print(line, soft_wrap=True)  # a terminal too narrow for what is never cut wraps by itself
+
+
+def _is_shown(column: Column, index: int, table: Sequence[Sequence[Text]], console: Console) -> bool:
+    if not console.is_terminal:
+        return True  # to programs, the same columns always
+    if console.width < column.least_width:
+        return False
+    return column.usual is None or any(row[index].plain != column.usual for row in table)
 
 
 def _cut(widths: dict[int, int], columns: Sequence[int], room: int) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import unicodedata
-from datetime import UTC, datetime
 from typing import Final
 
 _UNITS: Final = ((86400.0, "d"), (3600.0, "h"), (60.0, "min"))
@@ -36,8 +35,3 @@ def age(instant: float, now: float) -> str:
         return "just now"
     length = duration(round(abs(passed)))
     return f"{length} ago" if passed > 0 else f"in {length}"
-
-
-def moment(instant: float) -> str:
-    """Return an instant (UTC epoch seconds) as date and time."""
-    return datetime.fromtimestamp(instant, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")

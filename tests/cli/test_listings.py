@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sqlite3
 import sys
 from pathlib import Path
 from typing import Any
@@ -13,9 +12,11 @@ from click.testing import CliRunner
 from conftest import Run
 from rich.text import Text
 
-from gigq import Job, JobQueue, JobState, Worker
+from gigq import Job, JobQueue, JobState
 from gigq.cli import main
+from gigq.cli.tables import STATE_STYLES
 from gigq.cli.text import age, duration
+from gigq.testing.harness import new_job
 
 
 class Bomb:
@@ -26,10 +27,6 @@ class Bomb:
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Path.write_text, (self.target, "unpickled")
-
-
-def compute(n: int) -> float:
-    return n / 0
 
 
 def test_no_listing_unpickles_and_none_prints_control_characters(queue: JobQueue, run: Run, tmp_path: Path) -> None:
@@ -62,48 +59,11 @@ def test_json_listings_are_documents_with_stable_keys(queue: JobQueue, run: Run)
     assert json.loads(run("workers", "--json").stdout) == []
 
 
-def test_why_says_what_a_pending_job_waits_for(queue: JobQueue, run: Run) -> None:
-    job = queue.submit(Job("lonely", print))
-    assert "it waits for a worker: none is running" in run("why", job.id).stdout
-
-
-def test_an_unknown_job_is_one_clear_line(queue: JobQueue, run: Run) -> None:
-    queue.submit(Job("some", print))
-    result = run("jobs", "show", "nothing")
-    assert result.exit_code == 1
-    assert "no job 'nothing' in this database" in result.output
-
-
-def test_a_listing_never_makes_a_database(tmp_path: Path) -> None:
-    result = CliRunner().invoke(main, ["stats", "--db", str(tmp_path / "none.db")])
-    assert result.exit_code == 1
-    assert "does not exist" in result.output
-    assert not (tmp_path / "none.db").exists()
-
-
-def test_a_folder_and_a_file_of_something_else_are_one_clear_line(tmp_path: Path) -> None:
-    other = tmp_path / "notes.db"
-    other.write_text("not a database, but long enough to be taken for one: " + "x" * 1000)
-    for path, message in ((tmp_path, "is not a file"), (other, "file is not a database")):
-        result = CliRunner().invoke(main, ["stats", "--db", str(path)])
-        assert (result.exit_code, result.output.count("\n")) == (1, 1), result.output
-        assert message in result.output
-
-
-def test_a_database_of_a_newer_gigq_is_one_clear_line(queue: JobQueue, run: Run, tmp_path: Path) -> None:
-    queue.stats()
-    db = sqlite3.connect(tmp_path / "jobs.db")
-    db.execute("INSERT INTO gigq_migrations VALUES (99, 0)")
-    db.commit()
-    db.close()
-    result = run("stats")
-    assert (result.exit_code, result.output.count("\n")) == (1, 1)
-    assert "upgrade gigq" in result.output
-
-
 def test_empty_listings_say_so(queue: JobQueue, run: Run) -> None:
     queue.stats()
-    assert run("jobs", "list").output == "no jobs match\n"
+    assert run("jobs", "list").output == "no jobs are stored\n"
+    assert run("jobs", "list", "--state", "failed").output == "no jobs match\n"
+    assert run("stats").output == "no jobs are stored\n"
     assert run("workers").output == "no worker is running\n"
 
 
@@ -121,6 +81,46 @@ def test_a_table_fits_the_terminal_and_keeps_what_tells_jobs_apart(
         assert ("arguments" in header) is (columns == 130)
 
 
+def test_a_terminal_goes_without_columns_that_say_nothing_and_a_pipe_has_all(
+    queue: JobQueue, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    queue.submit(Job("first", print))
+    piped = run("jobs", "list").output.splitlines()[0]
+    assert piped.split() == ["id", "state", "name", "arguments", "tries", "submitted", "queue", "note"]
+    monkeypatch.setattr("rich.console.Console.is_terminal", True)
+    monkeypatch.setenv("COLUMNS", "160")
+    header = Text.from_ansi(run("jobs", "list").output).plain.splitlines()[0]
+    assert header.split() == ["id", "state", "name", "arguments", "tries", "submitted"]
+    queue.storage.submit([new_job("second", queue="bulk", delay=7200)])
+    header, second, _ = Text.from_ansi(run("jobs", "list").output).plain.splitlines()
+    assert header.split()[-2:] == ["queue", "note"]
+    assert second.endswith("bulk     due in 2 h")
+
+
+def test_a_terminal_gets_each_state_in_its_colour_and_a_pipe_gets_none(
+    queue: JobQueue, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    queue.submit(Job("some", print))
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.setenv("TERM", "xterm-256color")
+    assert "\x1b" not in run("stats").output
+    monkeypatch.setattr("rich.console.Console.is_terminal", True)
+    output = run("stats").output
+    for state, colour in STATE_STYLES.items():
+        code = {"yellow": 33, "cyan": 36, "green": 32, "bold red": "1;31", "dim": 2, "magenta": 35}[colour]
+        assert f"\x1b[{code}m{state}" in output
+
+
+def test_counts_have_thousands_separators_and_shares(queue: JobQueue, run: Run) -> None:
+    queue.submit_many(Job("some", print) for _ in range(1200))
+    queue.cancel(queue.submit(Job("another", print)).id)
+    lines = run("stats").output.splitlines()
+    assert lines[1].split() == ["PENDING", "1,200", ">99", "%"]
+    assert lines[5].split() == ["CANCELLED", "1", "<1", "%"]
+    assert lines[7].split() == ["in", "all", "1,201"]
+    assert len({len(line) for line in lines[:2]}) == 1
+
+
 def test_a_listing_that_is_cut_off_says_so(queue: JobQueue, run: Run) -> None:
     queue.submit_many(Job(f"job {n}", print) for n in range(3))
     lines = run("jobs", "list", "--limit", "2").output.splitlines()
@@ -129,35 +129,13 @@ def test_a_listing_that_is_cut_off_says_so(queue: JobQueue, run: Run) -> None:
     assert len(run("jobs", "list", "--limit", "3").output.splitlines()) == 4
 
 
-def test_a_page_about_a_job_has_what_went_before_it_and_how_it_went(queue: JobQueue, run: Run) -> None:
-    first = queue.submit(Job("first", compute, args=[1], max_attempts=1, description="Add it up.", timeout=30))
-    second = first.then(print)
-    Worker(queue, pool="inline", burst=True, soft_timeouts=True).run()
-    page = run("jobs", "show", first.id).output
-    for part in ("first  FAILED", "compute(1) (sent with the job)", "Add it up.", "1 of 1, timeout 30 s"):
-        assert part in page
-    assert f"{second.id}  CANCELLED  print, on success" in page
-    assert "ZeroDivisionError: division by zero" in page.splitlines()[-1]
-    assert f"{first.id}  FAILED  first, on success" in run("jobs", "show", second.id).output
-
-    document = json.loads(run("jobs", "show", second.id, "--json").output)
-    assert document["dependencies"] == [{"id": first.id, "when": "success"}]
-    assert document["executions"] == []
-
-
-def test_a_reason_to_cancel_is_kept(queue: JobQueue, run: Run) -> None:
-    job = queue.submit(Job("some", print))
-    assert run("jobs", "cancel", job.id, "--reason", "wrong file").output == f"{job.id} CANCELLED\n"
-    assert job.error == "wrong file"
-
-
 def test_the_database_of_an_app_is_found_without_importing_it_here(
     queue: JobQueue, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     queue.stats()
     (tmp_path / "listed_app.py").write_text("from gigq import App\nprint('noise')\napp = App('jobs.db')\n")
     monkeypatch.chdir(tmp_path)
-    assert CliRunner().invoke(main, ["jobs", "list", "--app", "listed_app:app"]).output == "no jobs match\n"
+    assert CliRunner().invoke(main, ["jobs", "list", "--app", "listed_app:app"]).output == "no jobs are stored\n"
     assert "listed_app" not in sys.modules
     result = CliRunner().invoke(main, ["jobs", "list", "--app", "listed_app:nothing"])
     assert result.output == "Error: cannot load listed_app:nothing: module listed_app has no attribute 'nothing'\n"
