@@ -33,7 +33,9 @@ def with_queue(command: Callable[..., None]) -> Callable[..., None]:
                 command(queue, *args, **options)
             finally:
                 queue.close()
-        except GigQError as error:
+        except BrokenPipeError:
+            raise  # `| head` has seen enough: click ends quietly
+        except (GigQError, OSError) as error:  # OSError: the disk is full to which a listing goes, and the like
             raise click.ClickException(plain(error)) from error
 
     return wrapped
@@ -49,7 +51,7 @@ def open_queue(db: str | None, app: str | None) -> JobQueue:
     path = sqlite_path(url)
     if not path.is_file():
         what = "is not a file" if path.exists() else "does not exist"
-        raise click.ClickException(f"the database {path} {what}")
+        raise click.ClickException(f"the database {plain(path)} {what}")
     return JobQueue(url)
 
 
