@@ -13,7 +13,7 @@ from gigq.cli.text import plain
 from gigq.errors import GigQError
 
 
-@click.command()
+@click.command(short_help="Run jobs until stopped.")
 @click.argument("target", required=False)
 @click.option("-c", "--concurrency", type=click.IntRange(min=1), help="Jobs that run at once; default: usable CPUs.")
 @click.option("-Q", "--queues", metavar="A,B", help="Queues to serve; default: all.")

@@ -14,7 +14,7 @@ from click.testing import CliRunner
 
 from gigq import Job, JobQueue
 from gigq.cli import main
-from gigq.cli.log_format import start_logging
+from gigq.cli.log_format import TextFormatter, start_logging
 
 
 @pytest.mark.parametrize("target", ["no.such:app", "os:path", "a b:c", "json:nothing"])
@@ -87,3 +87,24 @@ def test_exceptions_are_logged_and_nothing_moves_the_cursor(
         assert written.splitlines()[0].endswith("w1  evil \\x1b[2J\\nline")
     else:
         assert json.loads(written)["exception"].startswith("Traceback")
+
+
+def record(level: int) -> logging.LogRecord:
+    made = logging.LogRecord("gigq.worker", level, __file__, 1, "slow %s", ("disk",), None)
+    made.created = datetime(2026, 5, 4, 12, 3, 4, 567_000).timestamp()
+    return made
+
+
+def test_on_a_terminal_lines_are_short_and_a_warning_stands_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    text = TextFormatter("w1", on_terminal=True)
+    assert text.format(record(logging.INFO)).replace("\x1b[0m", "") == "12:03:04 INFO    w1  slow disk"
+    assert text.format(record(logging.WARNING)) == "12:03:04 \x1b[33mWARNING\x1b[0m w1  slow disk"
+    monkeypatch.setenv("NO_COLOR", "1")
+    plain = TextFormatter("w1", on_terminal=True)
+    assert plain.format(record(logging.WARNING)) == "12:03:04 WARNING w1  slow disk"
+
+
+def test_a_file_gets_the_date_and_no_colours() -> None:
+    text = TextFormatter("w1", on_terminal=False)
+    assert text.format(record(logging.ERROR)) == "2026-05-04 12:03:04.567 ERROR   w1  slow disk"
