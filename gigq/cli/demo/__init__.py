@@ -8,6 +8,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Final
 
 import click
 
@@ -17,25 +18,31 @@ from gigq.states import JobState
 from gigq.storage.base import WorkerRow
 from gigq.workflow import Workflow
 
-DEMO_SECONDS = 60.0  # by then something is wrong
+DEMO_SECONDS: Final = 60.0  # by then something is wrong
+_WORKERS: Final = 2
+_CHILDREN: Final = 2  # of each
 
 
-@click.command()
+@click.command(short_help="Run a small workflow with two workers, and show what happened.")
 def demo() -> None:
     """Run a small workflow with two worker processes on a temporary database, and show what happened."""
+    from gigq.cli.demo.picture import print_picture
+
     with tempfile.TemporaryDirectory(prefix="gigq-demo-") as folder:
         url = str(Path(folder, "demo.db"))
         queue = JobQueue(url)
-        workers = [_start_worker(url, number) for number in (1, 2)]
+        workers = [_start_worker(url, number + 1) for number in range(_WORKERS)]
         try:
             jobs = _submit(queue)
+            click.echo(f"{len(jobs)} jobs that depend on each other, in one temporary SQLite file;")
+            click.echo(f"{_WORKERS} workers with {_CHILDREN} child processes each. Starting them:\n")
             people = _watch(queue, jobs)
         finally:
             for process in workers:
                 process.terminate()
             for process in workers:
                 process.wait(timeout=30)
-        _show(jobs, people)
+        print_picture(jobs, {worker.id: worker.name for worker in people.values()})
         unfinished = [job for job in jobs if job.state is not JobState.COMPLETED]
         queue.close()
     if unfinished:
@@ -43,7 +50,7 @@ def demo() -> None:
 
 
 def _start_worker(url: str, number: int) -> subprocess.Popen[bytes]:
-    arguments = ["worker", "gigq.cli.demo.tasks:app", "-c", "2", "-n", f"demo-{number}", "-l", "warning"]
+    arguments = ["worker", "gigq.cli.demo.tasks:app", "-c", str(_CHILDREN), "-n", f"demo-{number}", "-l", "warning"]
     return subprocess.Popen([sys.executable, "-m", "gigq", *arguments], env={**os.environ, "GIGQ_URL": url})
 
 
@@ -62,12 +69,12 @@ def _submit(queue: JobQueue) -> list[Job[object]]:
 
 def _watch(queue: JobQueue, jobs: list[Job[object]]) -> dict[str, WorkerRow]:
     """Show a progress bar until all jobs have ended; return the workers that were seen."""
-    from rich.progress import Progress
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress
 
     people: dict[str, WorkerRow] = {}
     deadline = time.monotonic() + DEMO_SECONDS
-    with Progress() as bar:
-        row = bar.add_task("two workers, four children", total=len(jobs))
+    with Progress(BarColumn(bar_width=60), MofNCompleteColumn()) as bar:
+        row = bar.add_task("", total=len(jobs))
         while True:
             people.update((worker.id, worker) for worker in queue.workers())
             states = queue.storage.states([job.id for job in jobs])
@@ -78,28 +85,3 @@ def _watch(queue: JobQueue, jobs: list[Job[object]]) -> dict[str, WorkerRow]:
             if time.monotonic() > deadline:
                 raise click.ClickException(f"the demo is not done after {DEMO_SECONDS:g} s: {states}")
             time.sleep(0.05)
-
-
-def _show(jobs: list[Job[object]], people: dict[str, WorkerRow]) -> None:
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(title="What happened", box=box.SIMPLE, title_style="bold")
-    for column in ("job", "attempt", "ended", "took", "worker", "its pid", "child's pid"):
-        table.add_column(column, justify="right" if column in ("attempt", "took", "its pid", "child's pid") else "left")
-    for job in jobs:
-        for execution in job.executions:
-            worker = people.get(execution.worker)
-            took = execution.finished_at - (execution.started_at or execution.finished_at)
-            style = "green" if execution.state is JobState.COMPLETED else "yellow"
-            table.add_row(
-                job.name,
-                f"{execution.attempt} of {job.max_attempts}",
-                f"[{style}]{execution.state}[/]",
-                f"{took * 1000:.1f} ms",
-                worker.name if worker else execution.worker[:8],
-                str(worker.pid) if worker else "",
-                str(execution.pid or ""),
-            )
-    Console().print(table)
