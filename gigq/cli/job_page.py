@@ -106,9 +106,16 @@ def _attempt(execution: ExecutionRow, names: Mapping[str, str]) -> Iterator[Text
         styled(f" {took}, {utc_text(execution.finished_at)}{process}, {_named(execution.worker, names)}"),
     )
     if execution.error:
-        failure = Failure.from_json(execution.error)
-        for line in (failure.traceback or str(failure)).splitlines():
+        for line in _error(execution.error).splitlines():
             yield styled(f"     {line}", "dim")
+
+
+def _error(text: str) -> str:
+    try:
+        failure = Failure.from_json(text)
+    except (ValueError, TypeError):  # the table may have been written by hand: the page shows what is there
+        return text
+    return failure.traceback or str(failure)
 
 
 def _named(worker: str, names: Mapping[str, str]) -> str:

@@ -67,7 +67,7 @@ def print_table(columns: Sequence[Column], rows: Iterable[Sequence[object]], *, 
     """Print a table; if it has no rows, say `empty`. A cell that is a rich Text is shown as it is: see `styled`."""
     from rich.text import Text
 
-    table = [[cell if isinstance(cell, Text) else styled(cell) for cell in row] for row in rows]
+    table: list[list[Text]] = [[cell if isinstance(cell, Text) else styled(cell) for cell in row] for row in rows]
     if not table:
         click.echo(empty)
         return

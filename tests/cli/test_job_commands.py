@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import sqlite3
+from pathlib import Path
 
 from conftest import Run
 
@@ -51,6 +53,18 @@ def test_a_page_about_a_running_job_names_its_worker(queue: JobQueue, run: Run) 
     assert "progress     25% a \\x1b[31mquarter\n" in page
 
 
+def test_a_page_shows_an_error_that_is_not_in_gigqs_form(queue: JobQueue, run: Run, tmp_path: Path) -> None:
+    harness = Harness(queue.storage, FakeClock())
+    job_id = harness.submit()
+    harness.run(job_id)
+    db = sqlite3.connect(tmp_path / "jobs.db")
+    for error in ("by hand \x1b[2J", '{"kind": 1}', "[]", "null"):
+        with db:
+            db.execute("UPDATE job_executions SET error = ?", (error,))
+        assert error.replace("\x1b", "\\x1b") in run("jobs", "show", job_id).output
+    db.close()
+
+
 def test_a_page_names_the_first_of_many_dependants(queue: JobQueue, run: Run) -> None:
     harness = Harness(queue.storage, FakeClock())
     parent = harness.submit("parent")
@@ -87,6 +101,13 @@ def test_cancel_says_whether_it_has_happened(queue: JobQueue, run: Run) -> None:
     assert run("jobs", "cancel", done).output == f"{done} COMPLETED: it had ended already\n"
     assert run("jobs", "cancel", running).output == f"{running} RUNNING: its worker stops it\n"
     assert "is being cancelled" in run("jobs", "list").output
+
+
+def test_prune_says_how_many_it_deleted(queue: JobQueue, run: Run) -> None:
+    for count, text in ((1, "1 job"), (2, "2 jobs"), (0, "0 jobs")):
+        for _ in range(count):
+            queue.cancel(queue.submit(Job("some", print)).id)
+        assert run("prune", "--older-than", "0s").output == f"{text} deleted\n"
 
 
 def test_retry_of_what_has_not_failed_is_one_clear_line(queue: JobQueue, run: Run) -> None:
