@@ -107,6 +107,7 @@ def test_prune_says_how_many_it_deleted(queue: JobQueue, run: Run) -> None:
     for count, text in ((1, "1 job"), (2, "2 jobs"), (0, "0 jobs")):
         for _ in range(count):
             queue.cancel(queue.submit(Job("some", print)).id)
+        queue.submit(Job("the newest, which is spared", print))
         assert run("prune", "--older-than", "0s").output == f"{text} deleted\n"
 
 
