@@ -20,6 +20,7 @@ _NAMED: Final = re.compile(  # a name, a sign, and a value: quoted or not
     r"""(?<!\w)(\w{1,60})(['"]?\s{0,3}[=:,]\s{0,3})('(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|[^\s,)}\]]+)"""
 )
 _SHORT: Final = frozenset({int, float, bool, type(None)})
+_TEXT: Final = (str, bytes)
 _SHOWN_CHARS: Final = 60  # of one value
 _LOOKED_AT: Final = 500  # characters of a value in which secrets are looked for
 
@@ -93,11 +94,11 @@ def positional_names(function: Any) -> Sequence[str]:
 
 
 def _show(value: Any) -> str:
-    if type(value) is int and value.bit_length() > 200:
+    if isinstance(value, int) and value.bit_length() > 200:
         return f"<int of {value.bit_length()} bits>"  # Python refuses to write out the longest ones
     if type(value) in _SHORT:
         return repr(value)
-    if type(value) in (str, bytes) and len(value) <= _SHOWN_CHARS:
+    if isinstance(value, str | bytes) and type(value) in _TEXT and len(value) <= _SHOWN_CHARS:
         return repr(value)
     try:
         return _repr.repr(value)
