@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 
@@ -21,5 +22,6 @@ def test_the_demo_shows_every_attempt_as_a_bar_on_one_axis() -> None:
     assert sum("COMPLETED" in line for line in lines) == 17
     (failed,) = [line for line in lines if "FAILED" in line]
     assert failed.startswith("notify")
+    assert re.search(r"demo-1 is process \d+, demo-2 is process \d+\.", done.stdout)
     assert "17 jobs, 18 attempts, 1 failed" in done.stdout
     assert lines.index(failed) < next(number for number, line in enumerate(lines) if line.startswith("archive"))

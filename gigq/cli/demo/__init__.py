@@ -42,7 +42,7 @@ def demo() -> None:
                 process.terminate()
             for process in workers:
                 process.wait(timeout=30)
-        print_picture(jobs, {worker.id: worker.name for worker in people.values()})
+        print_picture(jobs, people)
         unfinished = [job for job in jobs if job.state is not JobState.COMPLETED]
         queue.close()
     if unfinished:

@@ -12,11 +12,12 @@ from gigq.cli.tables import STATE_STYLES, Column, print_table, styled
 from gigq.cli.text import duration
 from gigq.job import Job
 from gigq.states import JobState
+from gigq.storage.base import WorkerRow
 
 _BAR_COLUMNS: Final = 20  # characters: what 80 columns leave
 
 
-def print_picture(jobs: Sequence[Job[object]], workers: Mapping[str, str]) -> None:
+def print_picture(jobs: Sequence[Job[object]], workers: Mapping[str, WorkerRow]) -> None:
     """Print all attempts of some ended jobs in the order in which they started, and a line about them."""
     attempts = sorted(
         (
@@ -42,15 +43,24 @@ def print_picture(jobs: Sequence[Job[object]], workers: Mapping[str, str]) -> No
         [
             (job.name, f"{execution.attempt} of {job.max_attempts}", execution.state,
              duration(execution.finished_at - started),
-             f"{execution.pid or ''} {workers.get(execution.worker, execution.worker[:8])}",
+             f"{execution.pid or ''} {_name(execution.worker, workers)}",
              _bar(started - first, execution.finished_at - first, last - first, execution.state))
             for started, job, execution in attempts
         ],
         empty="",
     )  # fmt: skip
     failed = sum(execution.state is not JobState.COMPLETED for _, _, execution in attempts)
-    click.echo(f"\n{len(jobs)} jobs, {len(attempts)} attempts, {failed} failed: notify does so once on purpose.")
+    processes = ", ".join(
+        f"{worker.name} is process {worker.pid}" for worker in sorted(workers.values(), key=lambda row: row.name)
+    )
+    click.echo(f"\n{processes}.")
+    click.echo(f"{len(jobs)} jobs, {len(attempts)} attempts, {failed} failed: notify does so once on purpose.")
     click.echo("Now write your own: the README begins with one file of ten lines.")
+
+
+def _name(worker_id: str, workers: Mapping[str, WorkerRow]) -> str:
+    worker = workers.get(worker_id)
+    return worker_id[:8] if worker is None else worker.name
 
 
 def _bar(start: float, end: float, whole: float, state: JobState) -> Text:
