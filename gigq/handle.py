@@ -13,7 +13,8 @@ from gigq.context import is_in_job
 from gigq.errors import JobCancelled, JobFailed, JobTimedOut, NotSubmitted, WaitingInTask
 from gigq.reasons import why_pending
 from gigq.states import JobState
-from gigq.storage.base import ExecutionRow, JobRow, Storage
+from gigq.storage.base import Storage
+from gigq.storage.rows import ExecutionRow, JobRow
 from gigq.waiting import wait_until_ended
 
 R_co = TypeVar("R_co", covariant=True)

@@ -14,7 +14,7 @@ from gigq.ids import new_id
 from gigq.options import Options, check_max_attempts, check_priority, check_queue, check_text, check_timeout
 from gigq.retry import RetryPolicy
 from gigq.storage import open_storage
-from gigq.storage.base import BY_VALUE, JobRow, When
+from gigq.storage.rows import BY_VALUE, JobRow, When
 
 R_co = TypeVar("R_co", covariant=True)
 S = TypeVar("S")

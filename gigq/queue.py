@@ -13,7 +13,8 @@ from gigq.job import Job
 from gigq.retry import seconds
 from gigq.states import JobState
 from gigq.storage import Durability, open_storage
-from gigq.storage.base import ExecutionRow, Storage, WorkerRow
+from gigq.storage.base import Storage
+from gigq.storage.rows import ExecutionRow, WorkerRow
 from gigq.submission import submit
 
 T = TypeVar("T")

@@ -8,7 +8,8 @@ from typing import Final
 
 from gigq.clock import utc_text
 from gigq.states import JobState
-from gigq.storage.base import BY_VALUE, JobRow, Storage, WorkerRow
+from gigq.storage.base import Storage
+from gigq.storage.rows import BY_VALUE, JobRow, WorkerRow
 
 _NAMED_AT_MOST: Final = 3
 

@@ -9,7 +9,7 @@ from gigq import payload
 from gigq.errors import AlreadySubmitted, DependencyError
 from gigq.handle import Binding
 from gigq.job import Job, JobMaker, function_name
-from gigq.storage.base import BY_VALUE, NewJob, Parent, When
+from gigq.storage.rows import BY_VALUE, NewJob, Parent, When
 from gigq.summary import positional_names, summarise
 
 

@@ -15,7 +15,8 @@ from gigq.clock import utc_text
 from gigq.payload import Failure
 from gigq.reasons import why_pending
 from gigq.states import JobState
-from gigq.storage.base import BY_VALUE, ExecutionRow, JobRow, Storage, When
+from gigq.storage.base import Storage
+from gigq.storage.rows import BY_VALUE, ExecutionRow, JobRow, When
 
 _RELATIVES_AT_MOST: Final = 20  # of either side; --json has them all
 

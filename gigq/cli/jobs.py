@@ -15,7 +15,7 @@ from gigq.cli.text import age, plain
 from gigq.options import DEFAULT_QUEUE
 from gigq.queue import JobQueue
 from gigq.states import JobState
-from gigq.storage.base import JobRow
+from gigq.storage.rows import JobRow
 
 _MOST_ROWS: Final = 1_000_000  # of one listing: they are all in memory at once
 _COLUMNS: Final = (

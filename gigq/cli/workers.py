@@ -14,7 +14,7 @@ from gigq.cli.tables import Column, as_json, print_json, print_table, styled
 from gigq.cli.text import age
 from gigq.queue import JobQueue
 from gigq.states import JobState
-from gigq.storage.base import JobRow
+from gigq.storage.rows import JobRow
 
 _HELD_AT_MOST: Final = 10_000  # jobs looked at; a worker holds a few hundred, those that are next included
 _SILENT_SECONDS: Final = 10.0  # without a beat, after which others take a worker for dead

@@ -8,18 +8,8 @@ from typing import Final
 from gigq.ids import new_id
 from gigq.payload import Failure
 from gigq.states import JobState
-from gigq.storage.base import (
-    ClaimedJob,
-    ClaimRequest,
-    End,
-    Finished,
-    NewJob,
-    Outcome,
-    Parent,
-    Storage,
-    When,
-    WorkerRow,
-)
+from gigq.storage.base import Storage
+from gigq.storage.rows import ClaimedJob, ClaimRequest, End, Finished, NewJob, Outcome, Parent, When, WorkerRow
 from gigq.testing.clock import FakeClock
 
 TASK: Final = "shop.pack"

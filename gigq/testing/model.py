@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from gigq.errors import IllegalTransition
 from gigq.states import Event, JobState, after
-from gigq.storage.base import ClaimRequest, End, NewJob, Outcome, When
+from gigq.storage.rows import ClaimRequest, End, NewJob, Outcome, When
 
 _FINAL_EVENTS = {
     End.COMPLETED: Event.COMPLETE,

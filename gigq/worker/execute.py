@@ -20,7 +20,7 @@ from gigq.context import CurrentJob, ProgressSink, enter_job
 from gigq.errors import ConfigurationError, PayloadError, StorageError
 from gigq.payload import Failure, dumps, loads
 from gigq.retry import Retry, RetryPolicy, seconds
-from gigq.storage.base import BY_VALUE, ClaimedJob
+from gigq.storage.rows import BY_VALUE, ClaimedJob
 from gigq.worker.source import TaskLike
 
 RESULT_LIMIT_BYTES: Final = 64 * 1024 * 1024

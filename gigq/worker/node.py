@@ -16,7 +16,8 @@ from collections.abc import Sequence
 from enum import IntEnum
 from typing import Final
 
-from gigq.storage.base import BY_VALUE, Claimed, ClaimedJob, ClaimRequest, Listener, Outcome
+from gigq.storage.base import Listener
+from gigq.storage.rows import BY_VALUE, Claimed, ClaimedJob, ClaimRequest, Outcome
 from gigq.worker.outcomes import outcome_of, release_of
 from gigq.worker.pools import endings
 from gigq.worker.pools.base import Ended, Hello, Pool

@@ -6,7 +6,7 @@ import time
 
 from gigq.payload import Failure
 from gigq.retry import RetryPolicy
-from gigq.storage.base import ClaimedJob, End, Outcome
+from gigq.storage.rows import ClaimedJob, End, Outcome
 from gigq.worker.pools.base import Ended, Hello
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Final
 
-from gigq.storage.base import WorkerRow
+from gigq.storage.rows import WorkerRow
 from gigq.worker.identity import process_started
 
 LEASE_SECONDS: Final = 10.0

@@ -18,7 +18,7 @@ from gigq.options import check_queue
 from gigq.queue import JobQueue, check_durability
 from gigq.retry import seconds
 from gigq.storage import open_storage
-from gigq.storage.base import WorkerRow
+from gigq.storage.rows import WorkerRow
 from gigq.storage.urls import resolve_url
 from gigq.worker import identity
 from gigq.worker.cpus import usable_cpus

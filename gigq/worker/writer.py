@@ -11,7 +11,8 @@ from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple, TypeVar
 
 from gigq.errors import OutcomeUnknown, StorageError
-from gigq.storage.base import ClaimRequest, Finished, Outcome, Storage, WorkerRow
+from gigq.storage.base import Storage
+from gigq.storage.rows import ClaimRequest, Finished, Outcome, WorkerRow
 from gigq.worker.peers import Peers
 
 HEARTBEAT_SECONDS: Final = 2.0

@@ -21,7 +21,7 @@ from gigq import (
     chain,
     group,
 )
-from gigq.storage.base import BY_VALUE, End, When
+from gigq.storage.rows import BY_VALUE, End, When
 from gigq.testing.clock import FakeClock
 from gigq.testing.harness import Harness
 

@@ -20,7 +20,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from gigq.errors import IllegalTransition, StorageBusy
 from gigq.states import TRANSITIONS, JobState
-from gigq.storage.base import ClaimedJob, ClaimRequest, End, NewJob, Outcome, When
+from gigq.storage.rows import ClaimedJob, ClaimRequest, End, NewJob, Outcome, When
 from gigq.storage.sqlite import SqliteStorage
 from gigq.testing.clock import FakeClock
 from gigq.testing.harness import new_job, outcome, worker_row

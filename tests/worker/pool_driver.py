@@ -12,7 +12,7 @@ from typing import Any
 
 from gigq.payload import Failure, dumps, loads
 from gigq.retry import RetryPolicy
-from gigq.storage.base import BY_VALUE, ClaimedJob, End
+from gigq.storage.rows import BY_VALUE, ClaimedJob, End
 from gigq.worker.pools.base import Ended, Pool, Progress
 
 _seqs = itertools.count(1)

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from gigq import App, OutcomeUnknown, StorageError
-from gigq.storage.base import ClaimRequest, Finished, WorkerRow
+from gigq.storage.rows import ClaimRequest, Finished, WorkerRow
 from gigq.storage.sqlite import SqliteStorage
 from gigq.worker.writer import Exchange, Writer
 

@@ -15,7 +15,7 @@ import click
 from gigq.job import Job
 from gigq.queue import JobQueue
 from gigq.states import JobState
-from gigq.storage.base import WorkerRow
+from gigq.storage.rows import WorkerRow
 from gigq.workflow import Workflow
 
 DEMO_SECONDS: Final = 60.0  # by then something is wrong

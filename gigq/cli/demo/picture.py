@@ -12,7 +12,7 @@ from gigq.cli.tables import STATE_STYLES, Column, print_table, styled
 from gigq.cli.text import duration
 from gigq.job import Job
 from gigq.states import JobState
-from gigq.storage.base import WorkerRow
+from gigq.storage.rows import WorkerRow
 
 _BAR_COLUMNS: Final = 20  # characters: what 80 columns leave
 

@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from gigq.states import JobState
-from gigq.storage.base import When
+from gigq.storage.rows import When
 
 _REASON_NOT_TAKEN = "not needed: {name} ({id}) was {state}"
 _REASON_FELL = "{name} ({id}), which it depends on, was {state}"

@@ -9,7 +9,7 @@ from typing import Final
 
 from gigq.errors import JobNotFound
 from gigq.states import JobState
-from gigq.storage.base import ENDS_COMPARED, ExecutionRow, JobRow, When
+from gigq.storage.rows import ENDS_COMPARED, ExecutionRow, JobRow, When
 from gigq.storage.sqlite.schema import BLOCKED, ENDED, READY, RUNNING, WAITS_FOR_TIME
 
 JOB: Final = ", ".join(f"jobs.{column}" for column in JobRow._fields)

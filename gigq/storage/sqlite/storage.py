@@ -9,7 +9,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from gigq.states import JobState
-from gigq.storage.base import (
+from gigq.storage.rows import (
     Claimed,
     ClaimRequest,
     End,

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from gigq.errors import AlreadySubmitted, DependencyError
 from gigq.states import JobState
-from gigq.storage.base import NewJob
+from gigq.storage.rows import NewJob
 from gigq.storage.sqlite.dependants import settle
 
 _INSERT_JOB = """

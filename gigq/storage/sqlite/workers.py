@@ -6,7 +6,7 @@ import json
 import sqlite3
 from collections.abc import Sequence
 
-from gigq.storage.base import WorkerRow
+from gigq.storage.rows import WorkerRow
 
 _COLUMNS = ", ".join(WorkerRow._fields)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from gigq.states import JobState
-from gigq.storage.base import End, When
+from gigq.storage.rows import End, When
 from gigq.testing.conformance.base import StorageTests
 from gigq.testing.harness import Harness, new_job, outcome
 

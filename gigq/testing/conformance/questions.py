@@ -7,7 +7,7 @@ import pytest
 from gigq.errors import JobNotFound
 from gigq.reasons import why_pending
 from gigq.states import JobState
-from gigq.storage.base import End, When
+from gigq.storage.rows import End, When
 from gigq.testing.conformance.base import StorageTests
 from gigq.testing.harness import TASK, Harness, new_job
 

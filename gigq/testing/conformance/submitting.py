@@ -6,7 +6,7 @@ import pytest
 
 from gigq.errors import AlreadySubmitted, DependencyError, JobNotFound
 from gigq.states import JobState
-from gigq.storage.base import End, When
+from gigq.storage.rows import End, When
 from gigq.testing.conformance.base import StorageTests
 from gigq.testing.harness import Harness, new_job
 

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from gigq.storage.base import End, Listener
+from gigq.storage.base import Listener
+from gigq.storage.rows import End
 from gigq.testing.conformance.base import StorageTests
 from gigq.testing.harness import Harness, new_job
 
