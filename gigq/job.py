@@ -37,6 +37,15 @@ class JobMaker(Generic[R_co]):
         """The names of the positional parameters."""
         raise NotImplementedError
 
+    @property
+    def url(self) -> str:
+        """The database of the app that the task belongs to."""
+        raise NotImplementedError
+
+    def check_arguments(self, args: tuple[Any, ...], params: dict[str, Any]) -> None:
+        """Check that the arguments fit the function. Raises TypeError."""
+        raise NotImplementedError
+
     def make_job(self, args: tuple[Any, ...], params: dict[str, Any]) -> Job[R_co]:
         """Return a job of this task that is not submitted."""
         raise NotImplementedError
@@ -62,6 +71,7 @@ class Job(JobHandle[R_co]):
 
     Raises:
         ConfigurationError: an option has a wrong value.
+        TypeError: the arguments do not fit the task's function.
     """
 
     def __init__(
@@ -80,6 +90,10 @@ class Job(JobHandle[R_co]):
     ) -> None:
         if not callable(function) and not isinstance(function, JobMaker):
             raise ConfigurationError(f"function must be a task or a callable, got {function!r}")
+        if params is not None and not isinstance(params, Mapping):
+            raise ConfigurationError(f"params must be a dict of keyword arguments, got {params!r}")
+        if isinstance(args, str | bytes) or not isinstance(args, Iterable):
+            raise ConfigurationError(f"args must be a list or tuple of positional arguments, got {args!r}")
         options = function.call_options if isinstance(function, JobMaker) else _PLAIN_OPTIONS
         self.id: str = new_id()
         self.name: str = function_name(function) if name is None else check_text("name", name)
@@ -91,6 +105,8 @@ class Job(JobHandle[R_co]):
         self._function: Any = function
         self._args: tuple[Any, ...] = tuple(args)
         self._params: dict[str, Any] = dict(params) if params else {}
+        if isinstance(function, JobMaker):
+            function.check_arguments(self._args, self._params)
         self._policy: RetryPolicy | None = options.policy if options.own_policy else None
         self._delay: float | None = options.delay
         self._run_at: float | None = options.run_at

@@ -80,6 +80,8 @@ class JobQueue:
 
     def submit_many(self, jobs: Iterable[Job[T]]) -> list[Job[T]]:
         """Store jobs in one transaction, all or none; return them. Raises what `submit` raises."""
+        if isinstance(jobs, Job):
+            raise ConfigurationError(f"submit_many takes a list of jobs, got {jobs!r}: write [job], or submit(job)")
         stored = list(jobs)
         submit(self._binding, stored)
         return stored
@@ -120,6 +122,8 @@ class JobQueue:
         limit: int = 100,
     ) -> Jobs:
         """Return the jobs that match all conditions, the newest first, at most `limit`. `workflow` is a name or id."""
+        if isinstance(limit, bool) or not isinstance(limit, int) or not 1 <= limit < 2**63:
+            raise ConfigurationError(f"limit must be an int of at least 1, got {limit!r}")
         rows = self.storage.find(
             state=None if state is None else _state(state), queue=queue, task=task, workflow=workflow, limit=limit
         )
@@ -173,6 +177,6 @@ def _restore(url: str, durability: Durability) -> JobQueue:
 
 def _state(value: JobState | str) -> JobState:
     try:
-        return JobState(value)
-    except ValueError:
+        return JobState(value.upper())
+    except (ValueError, AttributeError):
         raise ConfigurationError(f"state must be one of {', '.join(JobState)}, got {value!r}") from None

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any, NoReturn
+from typing import Any, NoReturn, cast
 
 from gigq import payload
-from gigq.errors import AlreadySubmitted, DependencyError
+from gigq.errors import AlreadySubmitted, ConfigurationError, DependencyError
 from gigq.handle import Binding
 from gigq.job import Job, JobMaker, function_name
 from gigq.storage.rows import BY_VALUE, NewJob, Parent, When
@@ -20,11 +20,17 @@ def submit(binding: Binding, jobs: Iterable[Job[Any]]) -> None:
 
     Raises:
         AlreadySubmitted: one of them is stored already, or is given twice.
+        ConfigurationError: one of them is no job, or calls a task of an app with another database.
         DependencyError: a dependency is unknown, in another database, or part of a cycle.
         PayloadError: arguments cannot be pickled.
     """
     jobs = list(jobs)
+    for job in jobs:
+        if not isinstance(job, Job):
+            raise ConfigurationError(f"expected a Job, such as task.job(…), got {cast('object', job)!r}")
     _refuse_repeated(jobs)
+    for job in jobs:
+        _refuse_strange_task(binding, job)
     url = binding.storage.url
     drafts: dict[str, _Draft] = {}
     touched: list[Job[Any]] = []
@@ -52,6 +58,18 @@ def _refuse_repeated(jobs: Sequence[Job[Any]]) -> None:
         if job.id in seen:
             raise AlreadySubmitted(f"{job!r} was given twice: a job is one call; make another job to call it again")
         seen.add(job.id)
+
+
+def _refuse_strange_task(binding: Binding, job: Job[Any]) -> None:
+    """Refuse a task of another app with another database, whose workers would never look here."""
+    function = job._function
+    if not (binding.tasks and isinstance(function, JobMaker)) or function.name in binding.tasks:
+        return
+    if function.url != binding.storage.url:
+        raise ConfigurationError(
+            f"task {function.name!r} belongs to the app of {function.url}, got {binding.storage.url}: "
+            "submit its jobs through its own app, whose workers know it"
+        )
 
 
 class _Draft:

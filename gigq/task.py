@@ -79,6 +79,15 @@ class Task(JobMaker[R], Generic[P, R, C]):
         """The names of the positional parameters."""
         return self._arity.names
 
+    @property
+    def url(self) -> str:
+        """The database of the app that this task belongs to."""
+        return self._owner.binding.storage.url
+
+    def check_arguments(self, args: tuple[Any, ...], params: dict[str, Any]) -> None:
+        """Raise TypeError if the arguments do not fit the function's signature."""
+        self._arity.check(self.name, args, params)
+
     def job(self, *args: P.args, **kwargs: P.kwargs) -> Job[R]:
         """Return a call of this task as a job that is not submitted yet.
 
@@ -89,7 +98,6 @@ class Task(JobMaker[R], Generic[P, R, C]):
 
     def make_job(self, args: tuple[Any, ...], params: dict[str, Any]) -> Job[R]:
         """Do what `job` does, for callers that hold the arguments as values."""
-        self._arity.check(self.name, args, params)
         return Job(function=self, args=args, params=params)
 
     def delay(self, *args: P.args, **kwargs: P.kwargs) -> Job[R]:

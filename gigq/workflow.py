@@ -147,9 +147,17 @@ class _AfterAll(JobMaker[Any]):
         return Job(function=self._function, args=args, params=params)
 
 
-def group(*jobs: Job[R]) -> Group[R]:
-    """Return jobs as a group: submit it with `app.submit(*group)`, wait with `get()`, fan in with `then(…)`."""
-    return Group(jobs)
+def group(*jobs: Job[R] | Iterable[Job[R]]) -> Group[R]:
+    """Return jobs, or lists of them, as a group: submit it with `app.submit(group)`, wait with `get()`, fan in with
+    `then(…)`.
+    """
+    return Group(job for some in jobs for job in ([some] if isinstance(some, Job) else _listed(some)))
+
+
+def _listed(jobs: Any) -> Iterable[Job[Any]]:
+    if isinstance(jobs, Iterable):
+        return jobs
+    raise ConfigurationError(f"a group is made of jobs, such as task.job(1), got {jobs!r}")
 
 
 def chain(first: Job[Any] | JobMaker[Any], *steps: JobMaker[Any] | Callable[..., Any]) -> Job[Any]:

@@ -20,6 +20,8 @@ def resolve_url(url: str | os.PathLike[str] | None) -> str:
     Raises:
         ConfigurationError: the URL's scheme is not one that gigq knows.
     """
+    if url is not None and not isinstance(url, str | os.PathLike):
+        raise ConfigurationError(f"the database must be a path or a URL, got {url!r}")
     text = os.fspath(url) if url is not None else os.environ.get("GIGQ_URL") or DEFAULT_URL
     if not text:
         raise ConfigurationError("the database must be a path or a URL, got an empty string")

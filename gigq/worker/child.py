@@ -22,12 +22,11 @@ from contextvars import copy_context
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, NoReturn, cast
 
-from gigq.payload import Failure
 from gigq.retry import RetryPolicy
 from gigq.storage import Durability, open_storage
 from gigq.storage.base import Storage
 from gigq.storage.rows import ClaimedJob
-from gigq.worker.execute import Execution, Executor, Overdue, without_our_frames
+from gigq.worker.execute import Execution, Executor, Overdue, where_stopped
 from gigq.worker.pools import channel
 from gigq.worker.pools.slots import CHANNEL_CLOSED, FAREWELL, OVERDUE, PID, RUNNING, STARTED, Slot
 from gigq.worker.source import TaskLike
@@ -135,7 +134,7 @@ class Child:
                 words[RUNNING] = 0  # inside the try: the soft signal may come up to here
             except Overdue as error:
                 words[RUNNING] = 0
-                execution = Execution(failure=Failure.of(error.with_traceback(without_our_frames(error.__traceback__))))
+                execution = Execution(failure=where_stopped(error))
             duration = (clock() - started) / 1e9
             self._write(self._encode(token, execution, started_at, duration))
 

@@ -18,7 +18,7 @@ from typing import Any, Final, NamedTuple
 
 from gigq.context import CurrentJob, ProgressSink, enter_job
 from gigq.errors import ConfigurationError, PayloadError, StorageError
-from gigq.payload import Failure, dumps, loads
+from gigq.payload import TRACEBACK_CHARS, Failure, dumps, loads, storable
 from gigq.retry import Retry, RetryPolicy, seconds
 from gigq.storage.rows import BY_VALUE, ClaimedJob
 from gigq.worker.source import TaskLike
@@ -153,6 +153,15 @@ def _describe(error: BaseException) -> Failure:
         raise
     except BaseException as broken:  # a __str__ that raises SystemExit must not look like a task that did
         return Failure(type(error).__name__, f"(it cannot be shown: {type(broken).__name__})", "")
+
+
+def where_stopped(error: Overdue) -> Failure:
+    """Return the place in a task's own code at which it was stopped, without our frames on both sides of it."""
+    import traceback  # costs import time that only failures need
+
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if not f.filename.startswith(_SKIPPED)]
+    text = "Stopped at (most recent call last):\n" + "".join(traceback.format_list(frames)) if frames else ""
+    return Failure("Stopped", "", storable(text)[-TRACEBACK_CHARS:])
 
 
 def without_our_frames(traceback: TracebackType | None) -> TracebackType | None:

@@ -18,7 +18,7 @@ from typing import Final
 
 from gigq.storage.base import Listener
 from gigq.storage.rows import BY_VALUE, Claimed, ClaimedJob, ClaimRequest, Outcome
-from gigq.worker.outcomes import outcome_of, release_of
+from gigq.worker.outcomes import log_end, outcome_of, release_of
 from gigq.worker.pools import endings
 from gigq.worker.pools.base import Ended, Hello, Pool
 from gigq.worker.wake_pipe import open_wake_pipe
@@ -122,7 +122,9 @@ class Node:
         self._take_answers(writer)
         for event in self._pool.events():
             if isinstance(event, Ended):
-                self._outcomes.append(outcome_of(event, self._hello))
+                outcome = outcome_of(event, self._hello)
+                log_end(event, outcome)
+                self._outcomes.append(outcome)
             else:
                 job = event.job
                 self._progress[job.seq] = (job.seq, job.claims, event.fraction, event.message)

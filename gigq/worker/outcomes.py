@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 import time
+from typing import Final
 
 from gigq.payload import Failure
 from gigq.retry import RetryPolicy
 from gigq.storage.rows import ClaimedJob, End, Outcome
 from gigq.worker.pools.base import Ended, Hello
+
+log = logging.getLogger("gigq.worker")
 
 
 def outcome_of(ended: Ended, hello: Hello) -> Outcome:
@@ -24,6 +28,32 @@ def outcome_of(ended: Ended, hello: Hello) -> Outcome:
 def release_of(job: ClaimedJob) -> Outcome:
     """Return the outcome of a job that had not started and goes back."""
     return Outcome(job.seq, job.id, job.claims, job.attempt, End.RELEASED, None, time.time())
+
+
+_VERBS: Final = {
+    End.COMPLETED: "completed",
+    End.FAILED: "failed",
+    End.TIMED_OUT: "timed out",
+    End.LOST: "was lost",
+    End.RELEASED: "was given back",
+    End.CANCELLED: "was cancelled",
+}
+
+
+def log_end(ended: Ended, outcome: Outcome) -> None:
+    """Log how an attempt ended: what failed as a warning, what completed only for those who look closely."""
+    bad = outcome.end in (End.FAILED, End.TIMED_OUT, End.LOST)
+    level = logging.WARNING if bad else logging.DEBUG
+    if not log.isEnabledFor(level):
+        return
+    job = ended.job
+    text = f"{job.name} ({job.id}) attempt {job.attempt} of {job.max_attempts} {_VERBS[outcome.end]}"
+    if outcome.reason is not None:
+        text += f": {outcome.reason}"
+    if bad:
+        again = outcome.retry_in is not None and job.attempt < job.max_attempts
+        text += f"; again in {outcome.retry_in:.3g} s" if again else "; not tried again"
+    log.log(level, "%s", text)
 
 
 def _retry_in(ended: Ended, hello: Hello) -> float | None:

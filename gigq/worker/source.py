@@ -85,12 +85,12 @@ class ModuleTarget(NamedTuple):
             value: Any = importlib.import_module(self.module)
         except ModuleNotFoundError as error:
             if error.name is None or not (self.module + ".").startswith(error.name + "."):
-                raise TargetError(f"importing {self.module} failed: {type(error).__name__}: {error}") from error
+                raise TargetError(f"importing {self.module} failed: {_said(error)}") from error
             raise TargetError(
                 f"no module {self.module!r} for {self}: run the worker where it can be imported from"
             ) from error
         except Exception as error:  # a user's module may raise anything while it is imported
-            raise TargetError(f"importing {self.module} failed: {type(error).__name__}: {error}") from error
+            raise TargetError(f"importing {self.module} failed: {_said(error)}") from error
         for part in self.attribute.split("."):
             try:
                 value = getattr(value, part)
@@ -99,3 +99,17 @@ class ModuleTarget(NamedTuple):
         if not isinstance(value, TaskSource):
             raise TargetError(f"{self} must be a gigq App, got {type(value).__name__}")
         return value
+
+
+def _said(error: BaseException) -> str:
+    """Return an exception as a line, with the place in the user's code where it came from."""
+    place, traceback = "", error.__traceback__
+    while traceback is not None:
+        file = traceback.tb_frame.f_code.co_filename
+        if not file.startswith("<frozen importlib") and file not in (__file__, importlib.__file__):
+            place = f" ({file}, line {traceback.tb_lineno})"
+        traceback = traceback.tb_next
+    if isinstance(error, SyntaxError) and error.filename:
+        place = f" ({error.filename}, line {error.lineno})"
+        return f"SyntaxError: {error.msg}{place}"
+    return f"{type(error).__name__}: {error}{place}"

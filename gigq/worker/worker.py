@@ -13,13 +13,13 @@ from collections.abc import Sequence
 from types import FrameType
 from typing import Any, Final, Literal, cast
 
-from gigq.errors import ConfigurationError, WorkerError
+from gigq.errors import ConfigurationError, TargetError, WorkerError
 from gigq.options import check_queue
 from gigq.queue import JobQueue, check_durability
 from gigq.retry import seconds
 from gigq.storage import open_storage
 from gigq.storage.rows import WorkerRow
-from gigq.storage.urls import resolve_url
+from gigq.storage.urls import resolve_url, sqlite_path
 from gigq.worker import identity
 from gigq.worker.cpus import usable_cpus
 from gigq.worker.node import Node
@@ -33,6 +33,9 @@ from gigq.worker.writer import Writer
 PoolName = Literal["process", "thread", "inline"]
 POOLS: Final = ("process", "thread", "inline")
 DRAIN_SECONDS: Final = 25.0  # container platforms send KILL 30 s after TERM
+
+# What is called otherwise and does not exist is more likely a module's name without its app.
+_DATABASE_SUFFIXES: Final = (".db", ".sqlite", ".sqlite3", ".gigq")
 
 log = logging.getLogger("gigq.worker")
 
@@ -155,6 +158,7 @@ class Worker:
         url = self._url or hello.url
         if url is None:
             raise WorkerError("the worker has no database: give a path, a URL or an app")
+        is_new = not os.path.exists(sqlite_path(url))
         storage = open_storage(url, durability=check_durability(self._durability or hello.durability))
         worker_id = str(uuid.uuid4())
         listener = storage.listen(worker_id)
@@ -162,8 +166,11 @@ class Worker:
         writer = Writer(storage, self._row(worker_id, hello, listener.address), node.notify)
         try:
             writer.start()
+            if is_new:
+                log.warning("made a new database at %s: is it the one that jobs are sent to?", url)
             self._node = node
-            log.info("started on %s: %d %s slots, %d tasks", url, self.concurrency, self.pool, len(hello.tasks))
+            log.info("started on %s: %s of the %s pool, %s", url, _count(self.concurrency, "slot"), self.pool,
+                     _count(len(hello.tasks), "task"))  # fmt: skip
             with _Signals(node, enabled=with_signals):
                 started.set()
                 node.run(writer, listener)
@@ -174,7 +181,7 @@ class Worker:
                 writer.abandon()
             else:
                 writer.stop()
-            log.info("stopped: %d attempts finished", node.counts["finished"])
+            log.info("stopped: %s finished", _count(node.counts["finished"], "attempt"))
         except BaseException:
             writer.abandon()
             raise
@@ -210,6 +217,10 @@ class Worker:
             started_at=now,
             beat_at=now,
         )
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
 class _Signals:
@@ -248,7 +259,11 @@ def _resolve(
     if isinstance(target, str) and ":" in target and "://" not in target:
         return ModuleTarget.parse(target), None, None
     if target is None or isinstance(target, str | os.PathLike):
-        return None, resolve_url(target), "power"
+        url = resolve_url(target)
+        path = sqlite_path(url)
+        if target is not None and not os.path.exists(path) and path.suffix not in _DATABASE_SUFFIXES:
+            raise TargetError(f"there is no database {path}; for the app of a module write module:app, as in myapp:app")
+        return None, url, "power"
     if isinstance(target, TaskSource):
         return target, target.url, target.durability
     raise ConfigurationError(

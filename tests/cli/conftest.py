@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner, Result
+from cli_runner import Run
+from click.testing import CliRunner
 
 from gigq import JobQueue
 from gigq.cli import main
-
-Run = Callable[..., Result]
 
 
 @pytest.fixture

@@ -6,8 +6,8 @@ import sqlite3
 from pathlib import Path
 
 import pytest
+from cli_runner import Run
 from click.testing import CliRunner
-from conftest import Run
 
 from gigq import Job, JobQueue
 from gigq.cli import main
@@ -37,7 +37,7 @@ def test_a_folder_and_a_file_of_something_else_are_no_databases(tmp_path: Path) 
 
 
 def test_a_path_that_the_system_refuses_is_an_error(tmp_path: Path) -> None:
-    path = str(tmp_path / ("x" * 300))
+    path = str(tmp_path / ("x" * 300 + ".db"))
     assert "File name too long" in fail("stats", "--db", path, code=1)
     assert "cannot create the database" in fail("worker", path, "--burst", "-P", "inline", code=2)
 

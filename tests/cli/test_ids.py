@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
+from cli_runner import Run
 from click import ClickException
-from conftest import Run
 
 from gigq import Job, JobQueue, JobState
 from gigq.cli.ids import whole_id

@@ -6,7 +6,7 @@ import json
 import sqlite3
 from pathlib import Path
 
-from conftest import Run
+from cli_runner import Run
 
 from gigq import Job, JobQueue, Worker
 from gigq.testing.clock import FakeClock

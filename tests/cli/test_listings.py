@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cli_runner import Run
 from click.testing import CliRunner
-from conftest import Run
 from rich.text import Text
 
 from gigq import Job, JobQueue, JobState

@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 from datetime import datetime
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
@@ -23,6 +24,34 @@ def test_a_wrong_target_is_one_clear_line(target: str) -> None:
     assert result.exit_code == 2
     assert result.output.count("\n") == 1
     assert result.output.startswith("gigq: ")
+
+
+@pytest.mark.parametrize("target", ["myapp", "myapp.app", "folder/myapp"])
+def test_a_module_without_its_app_is_not_taken_for_a_new_database(
+    target: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = CliRunner().invoke(main, ["worker", target, "--burst"])
+    assert result.exit_code == 2
+    assert "for the app of a module write module:app" in result.output
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.slow
+def test_a_worker_that_makes_its_database_says_so(queue: JobQueue) -> None:
+    warning, *_ = work(queue)
+    assert f"made a new database at {queue.url}" in warning
+
+
+@pytest.mark.slow
+def test_what_fails_is_logged_and_what_completes_is_not(queue: JobQueue) -> None:
+    bad = queue.submit(Job("divide", lambda: 1 / 0, max_attempts=1))
+    queue.submit(Job("fine", print))
+    _, warning, stopped = work(queue)
+    assert warning.endswith(
+        f"divide ({bad.id}) attempt 1 of 1 failed: ZeroDivisionError: division by zero; not tried again"
+    )
+    assert stopped.endswith("stopped: 2 attempts finished")
 
 
 @pytest.mark.parametrize("option", ["--concurrency=0", "--pool=fiber", "--log-level=loud", "--queues=a b"])
@@ -53,13 +82,14 @@ def test_a_log_for_people_has_the_workers_name_in_each_line(queue: JobQueue) -> 
     started, stopped = work(queue, "--name", "night shift")
     day, time, level, rest = started.split(maxsplit=3)
     assert datetime.fromisoformat(f"{day} {time}")
-    assert (level, rest) == ("INFO", f"night shift  started on {queue.url}: 1 process slots, 0 tasks")
-    assert stopped.endswith("night shift  stopped: 1 attempts finished")
+    assert (level, rest) == ("INFO", f"night shift  started on {queue.url}: 1 slot of the process pool, 0 tasks")
+    assert stopped.endswith("night shift  stopped: 1 attempt finished")
     assert job.get(timeout=0) is None
 
 
 @pytest.mark.slow
 def test_a_log_for_machines_is_one_document_a_line(queue: JobQueue) -> None:
+    queue.stats()
     records = [json.loads(line) for line in work(queue, "--name", "w\x1b1", "--log-format", "json")]
     assert [record["message"].partition(" ")[0] for record in records] == ["started", "stopped:"]
     assert {record["worker"] for record in records} == {"w\x1b1"}

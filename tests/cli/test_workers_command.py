@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 
-from conftest import Run
+from cli_runner import Run
 
 from gigq import JobQueue
 from gigq.testing.clock import FakeClock

@@ -233,6 +233,30 @@ def test_jobs_that_were_refused_can_be_submitted_to_another_database(app: App, h
     assert other.get(parent.id).state is JobState.PENDING
 
 
+def test_a_task_of_an_app_with_another_database_is_refused(app: App, hand: Any, tmp_path: Path) -> None:
+    other = App(tmp_path / "other.db", name="other")
+    stranger = other.task(echo)
+    job = app.task(one).delay()
+    for submit in (lambda: job.then(stranger), lambda: app.submit(stranger.job(1))):
+        with pytest.raises(ConfigurationError, match=r"belongs to the app of sqlite:.*other\.db"):
+            submit()
+    assert hand.stored() == 1
+    JobQueue(app.url).submit(stranger.job(1))  # whoever names a queue means it
+    App(app.url, name="neighbour").submit(app.tasks[job.function.name].job())
+    assert hand.stored() == 3
+
+
+@pytest.mark.parametrize("wrong", [3, [Job(function=one)], one])
+def test_what_is_no_job_is_refused(app: App, hand: Any, wrong: Any) -> None:
+    with pytest.raises(ConfigurationError, match="expected a Job"):
+        app.submit(wrong)
+    with pytest.raises(ConfigurationError, match="expected a Job"):
+        app.queue.submit(wrong)
+    with pytest.raises(ConfigurationError, match="takes a list of jobs"):
+        app.queue.submit_many(Job(function=one))  # type: ignore[arg-type]
+    assert hand.stored() == 0
+
+
 # -- chains and groups
 
 
@@ -285,6 +309,7 @@ def test_a_group_is_a_sequence_of_jobs() -> None:
     assert (len(jobs), jobs[1], list(jobs[1:])) == (3, list(jobs)[1], list(jobs)[1:])
     with pytest.raises(ConfigurationError, match="made of jobs"):
         group(one)  # type: ignore[arg-type]
+    assert list(group(list(jobs), (job for job in jobs))) == [*jobs, *jobs]
     with pytest.raises(ConfigurationError, match="empty group"):
         group().then(total)
     with pytest.raises(ConfigurationError, match="when='failure'"):

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from gigq import App, ConfigurationError, JobState, TaskExists
+from gigq import App, ConfigurationError, Job, JobState, TaskExists
 from gigq.retry import RetryPolicy
 
 
@@ -74,6 +74,20 @@ def test_arguments_that_do_not_fit_are_a_type_error_and_nothing_is_stored(
         with pytest.raises(TypeError, match=r"pack\(parcel.* cannot be called like this"):
             submit(*args, **params)  # type: ignore[operator]
     assert hand.stored() == 0
+
+
+def test_a_job_made_by_hand_is_checked_as_delay_is(app: App) -> None:
+    @app.task
+    def add(a: int, b: int = 0) -> int:
+        return a + b
+
+    with pytest.raises(TypeError, match="unexpected keyword argument 'zz'"):
+        Job(function=add, params={"a": 1, "zz": 1})
+    with pytest.raises(ConfigurationError, match="params must be a dict"):
+        Job(function=add, params=[1, 2])  # type: ignore[arg-type]
+    for args in (1, "ab"):
+        with pytest.raises(ConfigurationError, match="args must be a list or tuple"):
+            Job(function=add, args=args)  # type: ignore[arg-type]
 
 
 def test_every_kind_of_parameter_is_checked_as_python_does(app: App) -> None:
