@@ -84,10 +84,11 @@ def find_ids(db: sqlite3.Connection, *, start: str, end: str, limit: int) -> lis
     """Return ids that begin with `start` and end with `end`, the last in order first."""
     rows = db.execute(
         """
-        SELECT id FROM (SELECT id FROM jobs WHERE id >= ?1 AND id < ?1 || char(0x10FFFF) ORDER BY id DESC LIMIT ?2)
-        WHERE ?3 = '' OR substr(id, -length(?3)) = ?3 LIMIT ?4
+        SELECT id FROM (SELECT id FROM jobs WHERE id >= :start AND id < :start || char(0x10FFFF)
+                        ORDER BY id DESC LIMIT :compared)
+        WHERE :end = '' OR substr(id, -length(:end)) = :end LIMIT :limit
         """,
-        (start, ENDS_COMPARED, end, limit),
+        {"start": start, "compared": ENDS_COMPARED, "end": end, "limit": limit},
     )
     return [job_id for (job_id,) in rows]
 
