@@ -7,12 +7,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import NamedTuple
 
 
-@dataclass(frozen=True, slots=True)
-class Clock:
+class Clock(NamedTuple):
     """Wall time (`now`, UTC epoch seconds) and monotonic time (`monotonic`, seconds)."""
 
     now: Callable[[], float] = time.time

@@ -11,7 +11,6 @@ numbers in a list included; `reducer_override` is called for the rest only.)
 from __future__ import annotations
 
 import io
-import json
 import pickle
 import sys
 from collections.abc import Callable
@@ -183,11 +182,15 @@ class Failure(NamedTuple):
 
     def to_json(self) -> str:
         """Return the failure as the text that rows keep."""
+        import json  # takes 2 ms of import time, which only failures need
+
         return json.dumps(self._asdict())
 
     @classmethod
     def from_json(cls, text: str) -> Failure:
         """Return the failure that `to_json` wrote."""
+        import json
+
         return cls(**json.loads(text))
 
     def __str__(self) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any, Final, NamedTuple
@@ -108,11 +107,15 @@ class RetryPolicy(NamedTuple):
 
     def to_json(self) -> str:
         """Return the policy as JSON text, as a job's row keeps it."""
+        import json  # takes 2 ms of import time, which only options for single calls need
+
         return json.dumps(self._asdict())
 
     @classmethod
     def from_json(cls, text: str) -> RetryPolicy:
         """Return the policy that `to_json` wrote."""
+        import json
+
         values = json.loads(text)
         return cls(**{**values, "on": tuple(values["on"])})
 

@@ -7,21 +7,13 @@ statement, so that a late writer changes nothing. `gigq.testing.conformance` hol
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from gigq.states import JobState
-from gigq.storage.rows import (
-    Claimed,
-    ClaimRequest,
-    ExecutionRow,
-    Finished,
-    JobRow,
-    NewJob,
-    Outcome,
-    Rescued,
-    When,
-    WorkerRow,
-)
+from gigq.storage.rows import ExecutionRow, JobRow, NewJob, When, WorkerRow
+
+if TYPE_CHECKING:
+    from gigq.storage.leases import Claimed, ClaimRequest, Finished, Outcome, Rescued
 
 
 class Watch(Protocol):

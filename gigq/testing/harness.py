@@ -9,7 +9,8 @@ from gigq.ids import new_id
 from gigq.payload import Failure
 from gigq.states import JobState
 from gigq.storage.base import Storage
-from gigq.storage.rows import ClaimedJob, ClaimRequest, End, Finished, NewJob, Outcome, Parent, When, WorkerRow
+from gigq.storage.leases import ClaimedJob, ClaimRequest, End, Finished, Outcome
+from gigq.storage.rows import NewJob, Parent, When, WorkerRow
 from gigq.testing.clock import FakeClock
 
 TASK: Final = "shop.pack"

@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 
 from gigq.errors import IllegalTransition
 from gigq.states import Event, JobState, after
-from gigq.storage.rows import ClaimRequest, End, NewJob, Outcome, When
+from gigq.storage.leases import ClaimRequest, End, Outcome
+from gigq.storage.rows import NewJob, When
 
 _FINAL_EVENTS = {
     End.COMPLETED: Event.COMPLETE,

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, NoReturn, cast
 from gigq.retry import RetryPolicy
 from gigq.storage import Durability, open_storage
 from gigq.storage.base import Storage
-from gigq.storage.rows import ClaimedJob
+from gigq.storage.leases import ClaimedJob
 from gigq.worker.execute import Execution, Executor, Overdue, where_stopped
 from gigq.worker.pools import channel
 from gigq.worker.pools.slots import CHANNEL_CLOSED, FAREWELL, OVERDUE, PID, RUNNING, STARTED, Slot

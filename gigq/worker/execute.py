@@ -20,7 +20,8 @@ from gigq.context import CurrentJob, ProgressSink, enter_job
 from gigq.errors import ConfigurationError, PayloadError, StorageError
 from gigq.payload import TRACEBACK_CHARS, Failure, dumps, loads, storable
 from gigq.retry import Retry, RetryPolicy, seconds
-from gigq.storage.rows import BY_VALUE, ClaimedJob
+from gigq.storage.leases import ClaimedJob
+from gigq.storage.rows import BY_VALUE
 from gigq.worker.source import TaskLike
 
 RESULT_LIMIT_BYTES: Final = 64 * 1024 * 1024

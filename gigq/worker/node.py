@@ -17,7 +17,8 @@ from enum import IntEnum
 from typing import Final
 
 from gigq.storage.base import Listener
-from gigq.storage.rows import BY_VALUE, Claimed, ClaimedJob, ClaimRequest, Outcome
+from gigq.storage.leases import Claimed, ClaimedJob, ClaimRequest, Outcome
+from gigq.storage.rows import BY_VALUE
 from gigq.worker.outcomes import log_end, outcome_of, release_of
 from gigq.worker.pools import endings
 from gigq.worker.pools.base import Ended, Hello, Pool

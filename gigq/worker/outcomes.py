@@ -8,7 +8,7 @@ from typing import Final
 
 from gigq.payload import Failure
 from gigq.retry import RetryPolicy
-from gigq.storage.rows import ClaimedJob, End, Outcome
+from gigq.storage.leases import ClaimedJob, End, Outcome
 from gigq.worker.pools.base import Ended, Hello
 
 log = logging.getLogger("gigq.worker")

@@ -12,7 +12,8 @@ from typing import Final, NamedTuple, TypeVar
 
 from gigq.errors import OutcomeUnknown, StorageError
 from gigq.storage.base import Storage
-from gigq.storage.rows import ClaimRequest, Finished, Outcome, WorkerRow
+from gigq.storage.leases import ClaimRequest, Finished, Outcome
+from gigq.storage.rows import WorkerRow
 from gigq.worker.peers import Peers
 
 HEARTBEAT_SECONDS: Final = 2.0

@@ -11,7 +11,8 @@ import pytest
 from gigq import App, Job, payload
 from gigq.payload import Failure
 from gigq.states import JobState
-from gigq.storage.rows import BY_VALUE, ClaimedJob, ClaimRequest, End
+from gigq.storage.leases import ClaimedJob, ClaimRequest, End
+from gigq.storage.rows import BY_VALUE
 from gigq.testing.harness import outcome, worker_row
 
 

@@ -21,7 +21,8 @@ from gigq import (
     chain,
     group,
 )
-from gigq.storage.rows import BY_VALUE, End, When
+from gigq.storage.leases import End
+from gigq.storage.rows import BY_VALUE, When
 from gigq.testing.clock import FakeClock
 from gigq.testing.harness import Harness
 

@@ -27,7 +27,7 @@ from gigq import (
 )
 from gigq.context import CurrentJob, enter_job
 from gigq.errors import TaskError
-from gigq.storage.rows import End
+from gigq.storage.leases import End
 from gigq.testing.harness import outcome
 
 

@@ -13,7 +13,7 @@ import pytest
 from gigq import App, Job, JobState, PayloadError, payload
 from gigq.payload import Failure
 from gigq.states import JobState as State
-from gigq.storage.rows import End
+from gigq.storage.leases import End
 
 
 def echo(*args: Any, **params: Any) -> Any:

@@ -19,7 +19,7 @@ import pytest
 
 from gigq.errors import SchemaTooNew, StorageBusy, StorageError
 from gigq.states import JobState
-from gigq.storage.rows import ClaimRequest, End
+from gigq.storage.leases import ClaimRequest, End
 from gigq.storage.sqlite import SqliteStorage, connection, schema
 from gigq.testing.clock import FakeClock
 from gigq.testing.conformance.processes import exit_code_of_fork

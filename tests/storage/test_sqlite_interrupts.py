@@ -17,7 +17,7 @@ import pytest
 
 from gigq.errors import StorageError
 from gigq.states import JobState
-from gigq.storage.rows import ClaimRequest, End
+from gigq.storage.leases import ClaimRequest, End
 from gigq.storage.sqlite import SqliteStorage
 from gigq.testing.harness import TASK, new_job, outcome, worker_row
 

@@ -20,7 +20,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from gigq.errors import IllegalTransition, StorageBusy
 from gigq.states import TRANSITIONS, JobState
-from gigq.storage.rows import ClaimedJob, ClaimRequest, End, NewJob, Outcome, When
+from gigq.storage.leases import ClaimedJob, ClaimRequest, End, Outcome
+from gigq.storage.rows import NewJob, When
 from gigq.storage.sqlite import SqliteStorage
 from gigq.testing.clock import FakeClock
 from gigq.testing.harness import new_job, outcome, worker_row

@@ -12,7 +12,8 @@ from typing import Any
 
 from gigq.payload import Failure, dumps, loads
 from gigq.retry import RetryPolicy
-from gigq.storage.rows import BY_VALUE, ClaimedJob, End
+from gigq.storage.leases import ClaimedJob, End
+from gigq.storage.rows import BY_VALUE
 from gigq.worker.pools.base import Ended, Pool, Progress
 
 _seqs = itertools.count(1)

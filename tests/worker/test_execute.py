@@ -19,7 +19,7 @@ from gigq.errors import StorageBusy
 from gigq.job import Job
 from gigq.payload import Output, dumps, loads
 from gigq.retry import Retry, RetryPolicy
-from gigq.storage.rows import ClaimedJob
+from gigq.storage.leases import ClaimedJob
 from gigq.worker.execute import Execution, Executor, Overdue
 
 

@@ -14,7 +14,7 @@ import pytest
 from pool_driver import StartPool, children_of, descriptors, failure_of, is_running, make_job, poll_until
 
 from gigq.errors import WorkerError
-from gigq.storage.rows import End
+from gigq.storage.leases import End
 
 SUPERVISOR = """
 import hashlib, os, subprocess, sys, time

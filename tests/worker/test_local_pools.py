@@ -15,7 +15,7 @@ import pytest
 from pool_driver import Driver, FakeApp, descriptors, ends, failure_of, make_job, poll_until, value_of
 
 from gigq.context import current_job
-from gigq.storage.rows import End
+from gigq.storage.leases import End
 from gigq.worker.pools.base import Pool
 from gigq.worker.pools.inline import InlinePool
 from gigq.worker.pools.thread import ThreadPool

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from pool_driver import Driver, StartPool, failure_of, is_running, make_job, poll_until
 
-from gigq.storage.rows import End
+from gigq.storage.leases import End
 from gigq.worker.execute import Overdue
 from gigq.worker.pools import process
 from gigq.worker.pools.base import Ended

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 from pool_driver import Driver, StartPool, descriptors, failure_of, is_running, make_job, poll_until
 
-from gigq.storage.rows import End
+from gigq.storage.leases import End
 
 
 def noop() -> None: ...

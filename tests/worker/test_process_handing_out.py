@@ -15,7 +15,8 @@ from pool_driver import (
 
 from gigq.job import Job
 from gigq.queue import JobQueue
-from gigq.storage.rows import BY_VALUE, ClaimRequest, Outcome
+from gigq.storage.leases import ClaimRequest, Outcome
+from gigq.storage.rows import BY_VALUE
 from gigq.testing.harness import worker_row
 
 

@@ -26,7 +26,7 @@ from pool_driver import (
 )
 
 from gigq.context import current_job
-from gigq.storage.rows import End
+from gigq.storage.leases import End
 from gigq.worker.pools.base import Ended
 from gigq.worker.pools.process import ProcessPool
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from pool_driver import Driver, StartPool, make_job
 
-from gigq.storage.rows import ClaimedJob, End
+from gigq.storage.leases import ClaimedJob, End
 
 
 def note(path: str, number: int) -> None:

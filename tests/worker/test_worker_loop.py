@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from gigq.retry import RetryPolicy
-from gigq.storage.rows import BY_VALUE, Claimed, ClaimedJob, ClaimRequest, End, Finished
+from gigq.storage.leases import Claimed, ClaimedJob, ClaimRequest, End, Finished
+from gigq.storage.rows import BY_VALUE
 from gigq.worker.node import LOOK_SECONDS, Node
 from gigq.worker.pools.base import Ended, Hello, PoolEvent
 from gigq.worker.writer import Answer, Exchange

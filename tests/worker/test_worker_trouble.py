@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from gigq import App, OutcomeUnknown, StorageError
-from gigq.storage.rows import ClaimRequest, Finished, WorkerRow
+from gigq.storage.leases import ClaimRequest, Finished
+from gigq.storage.rows import WorkerRow
 from gigq.storage.sqlite import SqliteStorage
 from gigq.worker.writer import Exchange, Writer
 

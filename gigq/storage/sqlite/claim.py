@@ -5,7 +5,8 @@ from __future__ import annotations
 import sqlite3
 from typing import Final
 
-from gigq.storage.rows import INLINE_BYTES, Claimed, ClaimedJob, ClaimRequest
+from gigq.storage.leases import Claimed, ClaimedJob, ClaimRequest
+from gigq.storage.rows import INLINE_BYTES
 from gigq.storage.sqlite.schema import READY, WAITS_FOR_TIME
 
 PROMOTED_AT_ONCE: Final = 1000  # a million jobs due at midnight must not hold the write lock for seconds

@@ -13,7 +13,8 @@ from typing import Final
 from gigq.errors import IllegalTransition, JobNotFound
 from gigq.payload import Failure
 from gigq.states import Event, JobState, after, can_happen
-from gigq.storage.rows import End, Outcome, Rescued, When
+from gigq.storage.leases import End, Outcome, Rescued
+from gigq.storage.rows import When
 from gigq.storage.sqlite.dependants import bad_parent, put_back, recount, revive, settle
 
 _LEASE: Final = "seq = ? AND claims = ? AND worker = ? AND state = 'RUNNING'"

@@ -9,19 +9,8 @@ from pathlib import Path
 from urllib.parse import quote
 
 from gigq.states import JobState
-from gigq.storage.rows import (
-    Claimed,
-    ClaimRequest,
-    End,
-    ExecutionRow,
-    Finished,
-    JobRow,
-    NewJob,
-    Outcome,
-    Rescued,
-    When,
-    WorkerRow,
-)
+from gigq.storage.leases import Claimed, ClaimRequest, End, Finished, Outcome, Rescued
+from gigq.storage.rows import ExecutionRow, JobRow, NewJob, When, WorkerRow
 from gigq.storage.sqlite import claim, finish, questions, submit, upkeep, workers
 from gigq.storage.sqlite.connection import BUSY_SECONDS, Database
 from gigq.storage.sqlite.wake import Listener, Waker

@@ -6,7 +6,7 @@ import pytest
 
 from gigq.errors import JobNotFound
 from gigq.states import JobState
-from gigq.storage.rows import End
+from gigq.storage.leases import End
 from gigq.testing.conformance.base import StorageTests
 from gigq.testing.harness import Harness
 

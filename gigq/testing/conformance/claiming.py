@@ -5,7 +5,8 @@ from __future__ import annotations
 import random
 
 from gigq.states import JobState
-from gigq.storage.rows import INLINE_BYTES, ClaimRequest
+from gigq.storage.leases import ClaimRequest
+from gigq.storage.rows import INLINE_BYTES
 from gigq.testing.conformance.base import StorageTests
 from gigq.testing.harness import TASK, Harness, new_job
 

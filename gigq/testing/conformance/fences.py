@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from gigq.states import JobState
-from gigq.storage.rows import ClaimedJob, End
+from gigq.storage.leases import ClaimedJob, End
 from gigq.testing.conformance.base import StorageTests
 from gigq.testing.harness import Harness, outcome
 

@@ -6,7 +6,7 @@ import pytest
 
 from gigq.payload import Failure
 from gigq.states import JobState
-from gigq.storage.rows import ClaimRequest, End
+from gigq.storage.leases import ClaimRequest, End
 from gigq.testing.conformance.base import StorageTests
 from gigq.testing.harness import TASK, Harness, outcome
 

@@ -12,7 +12,7 @@ from collections.abc import Callable
 import pytest
 
 from gigq.states import JobState
-from gigq.storage.rows import End
+from gigq.storage.leases import End
 from gigq.testing.conformance.base import StorageTests
 from gigq.testing.harness import Harness, new_job, outcome
 

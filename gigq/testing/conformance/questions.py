@@ -7,7 +7,8 @@ import pytest
 from gigq.errors import JobNotFound
 from gigq.reasons import why_pending
 from gigq.states import JobState
-from gigq.storage.rows import End, When
+from gigq.storage.leases import End
+from gigq.storage.rows import When
 from gigq.testing.conformance.base import StorageTests
 from gigq.testing.harness import TASK, Harness, new_job
 

@@ -6,7 +6,8 @@ import pytest
 
 from gigq.errors import IllegalTransition, JobNotFound
 from gigq.states import JobState
-from gigq.storage.rows import End, When
+from gigq.storage.leases import End
+from gigq.storage.rows import When
 from gigq.testing.conformance.base import StorageTests
 from gigq.testing.harness import Harness
 

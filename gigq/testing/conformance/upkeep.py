@@ -7,7 +7,8 @@ import pytest
 from gigq.errors import JobNotFound
 from gigq.payload import Failure
 from gigq.states import JobState
-from gigq.storage.rows import Claimed, ClaimRequest, End, When
+from gigq.storage.leases import Claimed, ClaimRequest, End
+from gigq.storage.rows import When
 from gigq.testing.conformance.base import StorageTests
 from gigq.testing.harness import TASK, Harness, new_job, outcome, worker_row
 

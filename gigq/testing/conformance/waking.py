@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from gigq.storage.base import Listener
-from gigq.storage.rows import End
+from gigq.storage.leases import End
 from gigq.testing.conformance.base import StorageTests
 from gigq.testing.harness import Harness, new_job
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 from gigq.retry import RetryPolicy
-from gigq.storage.rows import ClaimedJob, End
+from gigq.storage.leases import ClaimedJob, End
 from gigq.worker.source import TaskSource
 
 

@@ -13,7 +13,7 @@ import struct
 from typing import Any, Final, NamedTuple
 
 from gigq.payload import PROTOCOL
-from gigq.storage.rows import ClaimedJob
+from gigq.storage.leases import ClaimedJob
 
 READ_BYTES: Final = 64 * 1024  # the capacity of a pipe on Linux, pipe(7)
 ATOMIC_BYTES: Final = 4096  # a write up to PIPE_BUF goes to a pipe whole or not at all, pipe(7)

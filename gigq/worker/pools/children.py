@@ -17,7 +17,7 @@ from collections.abc import Iterable
 from contextlib import ExitStack
 from typing import Final
 
-from gigq.storage.rows import ClaimedJob
+from gigq.storage.leases import ClaimedJob
 from gigq.worker.pools import channel
 from gigq.worker.pools.endings import Stop, StopReason
 from gigq.worker.pools.slots import FAREWELL, OVERDUE, PID, Slot

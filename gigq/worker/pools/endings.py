@@ -7,7 +7,7 @@ from enum import Enum
 from typing import Any, NamedTuple
 
 from gigq.payload import Failure
-from gigq.storage.rows import ClaimedJob, End
+from gigq.storage.leases import ClaimedJob, End
 from gigq.worker.pools import channel
 from gigq.worker.pools.base import Ended
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from gigq.storage.rows import BY_VALUE, ClaimedJob
+from gigq.storage.leases import ClaimedJob
+from gigq.storage.rows import BY_VALUE
 
 AHEAD_SECONDS: Final = 0.005  # of work handed out ahead: less starves children, more delays urgent jobs
 AHEAD_JOBS: Final = 256  # and never more jobs than this: 79,000 no-op jobs/s were measured with it, no more beyond

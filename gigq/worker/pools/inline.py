@@ -6,7 +6,7 @@ import contextlib
 import os
 from collections.abc import Sequence
 
-from gigq.storage.rows import ClaimedJob
+from gigq.storage.leases import ClaimedJob
 from gigq.worker.pools.base import Ended, Hello, PoolEvent, Progress
 from gigq.worker.pools.local import LocalExecutor
 from gigq.worker.source import ModuleTarget, TaskSource

@@ -13,7 +13,7 @@ from gigq.payload import Failure
 from gigq.retry import RetryPolicy
 from gigq.storage import Durability, open_storage
 from gigq.storage.base import Storage
-from gigq.storage.rows import ClaimedJob, End
+from gigq.storage.leases import ClaimedJob, End
 from gigq.worker.execute import RESULT_LIMIT_BYTES, Execution, Executor
 from gigq.worker.pools import endings
 from gigq.worker.pools.base import Ended, Hello, hello_of

@@ -8,7 +8,7 @@ import time
 from collections.abc import Sequence
 from typing import Final
 
-from gigq.storage.rows import ClaimedJob, End
+from gigq.storage.leases import ClaimedJob, End
 from gigq.worker.child import SOFT_SIGNAL
 from gigq.worker.execute import RESULT_LIMIT_BYTES
 from gigq.worker.pools import channel, endings, sharing

@@ -6,7 +6,7 @@ import heapq
 from collections.abc import Sequence
 from typing import Final
 
-from gigq.storage.rows import ClaimedJob
+from gigq.storage.leases import ClaimedJob
 from gigq.worker.pools.children import Child
 from gigq.worker.pools.estimates import AHEAD_JOBS, AHEAD_SECONDS, SOON_SECONDS, Estimates
 

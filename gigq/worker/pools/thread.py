@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Final
 
-from gigq.storage.rows import ClaimedJob
+from gigq.storage.leases import ClaimedJob
 from gigq.worker.pools import endings
 from gigq.worker.pools.base import Hello, PoolEvent, Progress
 from gigq.worker.pools.local import LocalExecutor
