@@ -234,6 +234,18 @@ def test_jobs_that_were_refused_can_be_submitted_to_another_database(app: App, h
     assert other.get(parent.id).state is JobState.PENDING
 
 
+def test_one_file_is_one_database_however_its_path_is_written(app: App, hand: Any, tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "link.db").symlink_to(tmp_path / "jobs.db")
+    parent = app.task(one).delay()
+    for path in (tmp_path / "folder" / ".." / "jobs.db", tmp_path / "link.db"):
+        queue = JobQueue(path)
+        assert queue.url == app.url
+        queue.submit(Job(function=echo, dependencies=[parent]))
+        queue.close()
+    assert hand.stored() == 3
+
+
 def test_a_task_of_an_app_with_another_database_is_refused(app: App, hand: Any, tmp_path: Path) -> None:
     other = App(tmp_path / "other.db", name="other")
     stranger = other.task(echo)

@@ -113,6 +113,22 @@ def test_progress_from_a_thread_of_the_task(start_pool: StartPool) -> None:
     assert [p.message for p in driver.progress] == ["half"]
 
 
+def test_a_task_that_leaves_an_odd_stdout_behind_has_still_completed(start_pool: StartPool) -> None:
+    class Tee:
+        def write(self, text: str) -> int:
+            return len(text)
+
+        def flush(self) -> None:
+            raise NotImplementedError
+
+    def replace() -> int:
+        sys.stdout = Tee()  # type: ignore[assignment]
+        return 5
+
+    driver = start_pool(replace)
+    assert [value_of(driver.run_one(make_job("replace"))) for _ in range(2)] == [5, 5]
+
+
 def test_what_a_task_prints_is_out_when_its_outcome_is(tmp_path: Path) -> None:
     script = tmp_path / "program.py"
     script.write_text(
