@@ -73,11 +73,6 @@ TRANSITIONS: Final = MappingProxyType(
 )
 
 
-def can_happen(state: JobState, event: Event) -> bool:
-    """Return whether `event` can happen to a job in `state`."""
-    return (state, event) in TRANSITIONS
-
-
 def after(state: JobState, event: Event) -> JobState:
     """Return the state that `event` leads to from `state`.
 

@@ -25,19 +25,14 @@ def submit(binding: Binding, jobs: Iterable[Job[Any]]) -> None:
         PayloadError: arguments cannot be pickled.
     """
     jobs = list(jobs)
-    for job in jobs:
-        if not isinstance(job, Job):
-            raise ConfigurationError(f"expected a Job, such as task.job(…), got {cast('object', job)!r}")
-    _refuse_repeated(jobs)
-    for job in jobs:
-        _refuse_strange_task(binding, job)
+    _refuse_what_is_not_new(jobs)
     url = binding.storage.url
     drafts: dict[str, _Draft] = {}
     touched: list[Job[Any]] = []
     try:
         for job in jobs:
             if job.id not in drafts:
-                _draft_with_ancestors(job, drafts, url, touched)
+                _draft_with_ancestors(job, drafts, binding, touched)
         if not drafts:
             return
         _refuse_circles(drafts)
@@ -50,9 +45,11 @@ def submit(binding: Binding, jobs: Iterable[Job[Any]]) -> None:
         draft.job.bind(binding)
 
 
-def _refuse_repeated(jobs: Sequence[Job[Any]]) -> None:
+def _refuse_what_is_not_new(jobs: Sequence[Job[Any]]) -> None:
     seen: set[str] = set()
     for job in jobs:
+        if not isinstance(job, Job):
+            raise ConfigurationError(f"expected a Job, such as task.job(…), got {cast('object', job)!r}")
         if job._binding is not None:
             raise AlreadySubmitted(f"{job!r} is stored already: a job is one call; make another job to call it again")
         if job.id in seen:
@@ -77,7 +74,9 @@ class _Draft:
 
     __slots__ = ("arguments", "job", "parents")
 
-    def __init__(self, job: Job[Any], url: str, touched: list[Job[Any]]) -> None:
+    def __init__(self, job: Job[Any], binding: Binding, touched: list[Job[Any]]) -> None:
+        _refuse_strange_task(binding, job)
+        url = binding.storage.url
         # Known from here on, so that a parent that is itself an argument can be pickled before it is stored.
         job._url = url
         touched.append(job)
@@ -165,12 +164,12 @@ def _refuse_circle(cycle: Sequence[Job[Any]]) -> NoReturn:
     raise DependencyError(f"jobs must not depend on each other in a circle, got {names}; nothing was stored")
 
 
-def _draft_with_ancestors(job: Job[Any], drafts: dict[str, _Draft], url: str, touched: list[Job[Any]]) -> None:
+def _draft_with_ancestors(job: Job[Any], drafts: dict[str, _Draft], binding: Binding, touched: list[Job[Any]]) -> None:
     """Add drafts of `job` and of its unsubmitted ancestors, parents first. No recursion: chains may be long.
 
     `touched` collects the jobs that were told their database.
     """
-    draft = _Draft(job, url, touched)
+    draft = _Draft(job, binding, touched)
     if not draft.parents:  # nearly every job, and the rest of this costs as much as drafting it
         drafts[job.id] = draft
         return
@@ -194,4 +193,4 @@ def _draft_with_ancestors(job: Job[Any], drafts: dict[str, _Draft], url: str, to
             cycle = [*list(path)[list(path).index(parent.id) :], parent.id]
             _refuse_circle([path[job_id].job for job_id in reversed(cycle)])
         if parent.id not in drafts:
-            enter(_Draft(parent, url, touched))
+            enter(_Draft(parent, binding, touched))

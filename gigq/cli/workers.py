@@ -15,9 +15,9 @@ from gigq.cli.text import age
 from gigq.queue import JobQueue
 from gigq.states import JobState
 from gigq.storage.rows import JobRow
+from gigq.worker.peers import LEASE_SECONDS
 
 _HELD_AT_MOST: Final = 10_000  # jobs looked at; a worker holds a few hundred, those that are next included
-_SILENT_SECONDS: Final = 10.0  # without a beat, after which others take a worker for dead
 
 _COLUMNS: Final = (
     Column("name", cut=True),
@@ -55,7 +55,7 @@ def workers(queue: JobQueue, as_json: bool) -> None:
         _COLUMNS,
         [
             (styled(row.name, "bold"), row.pid, row.pool, f"{row.concurrency:,}", ", ".join(row.queues or ()) or "all",
-             _doing(held[row.id]), styled(age(row.beat_at, now), "red" if now - row.beat_at > _SILENT_SECONDS else ""),
+             _doing(held[row.id]), styled(age(row.beat_at, now), "red" if now - row.beat_at > LEASE_SECONDS else ""),
              age(row.started_at, now), row.hostname, row.id)
             for row in rows
         ],

@@ -26,16 +26,17 @@ def resolve_url(url: str | os.PathLike[str] | None) -> str:
     if not text:
         raise ConfigurationError("the database must be a path or a URL, got an empty string")
     if "://" not in text:
-        return _sqlite_url(Path(text))
+        return sqlite_url(Path(text))
     parts = urlsplit(text)
     if parts.scheme != "sqlite":
         raise ConfigurationError(f"the database must be a path or a sqlite:/// URL, got scheme {parts.scheme!r}")
     if parts.netloc or not parts.path.strip("/") or parts.query or parts.fragment:
         raise ConfigurationError(f"expected sqlite:///relative/path.db or sqlite:////absolute/path.db, got {text!r}")
-    return _sqlite_url(sqlite_path(text))
+    return sqlite_url(sqlite_path(text))
 
 
-def _sqlite_url(path: Path) -> str:
+def sqlite_url(path: Path) -> str:
+    """Return the URL of a file."""
     # Resolved, so that one file has one URL however it is written: jobs of two URLs cannot depend on each other.
     return "sqlite:///" + quote(str(path.resolve()))
 

@@ -68,6 +68,7 @@ class Node:
         self._look_at = 0.0
         self._is_done = False
         self._next_due_at: float | None = None
+        self._tend_delay: float | None = None
         self.counts = {"finished": 0, "fenced": 0}
 
     def notify(self) -> None:
@@ -264,8 +265,6 @@ class Node:
         return (self._is_done or self._stage is not Stage.WORKING) and self._is_quiet()
 
     # -- sleeping
-
-    _tend_delay: float | None = None
 
     def _sleep(self) -> float:
         delays = [LONGEST_SLEEP_SECONDS]

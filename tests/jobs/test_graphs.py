@@ -250,7 +250,11 @@ def test_a_task_of_an_app_with_another_database_is_refused(app: App, hand: Any, 
     other = App(tmp_path / "other.db", name="other")
     stranger = other.task(echo)
     job = app.task(one).delay()
-    for submit in (lambda: job.then(stranger), lambda: app.submit(stranger.job(1))):
+    for submit in (
+        lambda: job.then(stranger),
+        lambda: app.submit(stranger.job(1)),
+        lambda: app.submit(app.task(total).job([stranger.job(1).output])),  # as an ancestor, too
+    ):
         with pytest.raises(ConfigurationError, match=r"belongs to the app of sqlite:.*other\.db"):
             submit()
     assert hand.stored() == 1

@@ -95,7 +95,6 @@ class Database:
         try:
             result = work(connection)
         except sqlite3.Error as error:
-            _roll_back(connection)
             raise _translated(error, self.path) from error
         patience = _Patience(self._busy_seconds, self.path)
         while True:
@@ -104,13 +103,8 @@ class Database:
                 return result
             except sqlite3.Error as error:
                 if _is_busy(error):  # a rollback journal waits for readers at this point; the transaction stays open
-                    try:
-                        patience.sleep(error)
-                    except StorageBusy:
-                        _roll_back(connection)
-                        raise
+                    patience.sleep(error)
                     continue
-                _roll_back(connection)
                 if error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_FULL:  # its frames are not all in the log
                     raise _translated(error, self.path) from error
                 raise OutcomeUnknown(

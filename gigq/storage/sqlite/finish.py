@@ -12,7 +12,7 @@ from typing import Final
 
 from gigq.errors import IllegalTransition, JobNotFound
 from gigq.payload import Failure
-from gigq.states import Event, JobState, after, can_happen
+from gigq.states import Event, JobState, after
 from gigq.storage.leases import End, Outcome, Rescued
 from gigq.storage.rows import When
 from gigq.storage.sqlite.dependants import bad_parent, put_back, recount, revive, settle
@@ -229,11 +229,12 @@ def retry(db: sqlite3.Connection, job_id: str) -> JobState:
     if row is None:
         raise JobNotFound(job_id)
     seq, state = row[0], JobState(row[1])
-    if not can_happen(state, Event.RETRY):
+    try:
+        pending = after(state, Event.RETRY)
+    except IllegalTransition:
         raise IllegalTransition(
             f"job {job_id} is {state}: only a job that has failed, timed out or been cancelled can be retried"
-        )
-    pending = after(state, Event.RETRY)
+        ) from None
     culprit = bad_parent(db, seq)
     if culprit is not None:
         parent, when, parent_state = culprit

@@ -6,7 +6,6 @@ import sqlite3
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from urllib.parse import quote
 
 from gigq.states import JobState
 from gigq.storage.leases import Claimed, ClaimRequest, End, Finished, Outcome, Rescued
@@ -14,6 +13,7 @@ from gigq.storage.rows import ExecutionRow, JobRow, NewJob, When, WorkerRow
 from gigq.storage.sqlite import claim, finish, questions, submit, upkeep, workers
 from gigq.storage.sqlite.connection import BUSY_SECONDS, Database
 from gigq.storage.sqlite.wake import Listener, Waker
+from gigq.storage.urls import sqlite_url
 
 
 class SqliteStorage:
@@ -35,7 +35,7 @@ class SqliteStorage:
         busy_seconds: float = BUSY_SECONDS,
     ) -> None:
         self.path = Path(path).absolute()
-        self.url = "sqlite:///" + quote(str(self.path))
+        self.url = sqlite_url(self.path)
         self._now = now
         self._database = Database(self.path, durability=durability, busy_seconds=busy_seconds)
         self._waker = Waker()
