@@ -13,13 +13,25 @@ import time
 from contextlib import closing
 
 import pytest
-from workshop import Workshop, attempts, causes, is_running, state_of, until
+from workshop import Worker, Workshop, attempts, causes, is_running, state_of, until
 
 from gigq import JobState
 
 pytestmark = pytest.mark.slow  # each starts a worker, or shares one with its neighbours
 
 COMPLETED, FAILED, RUNNING = JobState.COMPLETED, JobState.FAILED, JobState.RUNNING
+
+
+def kill_the_child_that_ends(workshop: Workshop, worker: Worker) -> None:
+    """Kill a child whose job "go" has ended, while its supervisor is stopped: it has read nothing of the result."""
+    child = workshop.pid_of("begin", "go")
+    worker.send_signal(signal.SIGSTOP)
+    workshop.let_go("go")
+    until(lambda: workshop.lines("end", "go"))
+    until(lambda: all(state_of(child) == "S" for _ in range(100)))
+    os.kill(child, signal.SIGKILL)
+    until(lambda: not is_running(child))
+    worker.send_signal(signal.SIGCONT)
 
 
 def test_fault_01_a_child_killed_before_it_reads_costs_no_attempt(workshop: Workshop) -> None:
@@ -69,14 +81,7 @@ def test_fault_01_a_child_killed_after_it_wrote_its_result_has_done_its_job(work
     shop = workshop.load("shop")
     worker = workshop.work(concurrency=1)
     job = shop.hold.delay("go", "spin")  # never asleep while it runs: asleep means that it waits for its next job
-    child = workshop.pid_of("begin", "go")
-    worker.send_signal(signal.SIGSTOP)  # it must not have read the result before the kill
-    workshop.let_go("go")
-    until(lambda: workshop.lines("end", "go"))
-    until(lambda: all(state_of(child) == "S" for _ in range(100)))
-    os.kill(child, signal.SIGKILL)
-    until(lambda: not is_running(child))
-    worker.send_signal(signal.SIGCONT)
+    kill_the_child_that_ends(workshop, worker)
     assert job.get(10) == "first"
     assert attempts(job) == [COMPLETED]
     assert shop.add.delay(1).get(10) == 1
@@ -86,14 +91,7 @@ def test_fault_01_a_child_killed_while_it_writes_its_result_loses_it(workshop: W
     shop = workshop.load("shop")
     worker = workshop.work(concurrency=1)
     job = shop.big.delay("go", 10_000_000)  # more than a pipe holds
-    child = workshop.pid_of("begin", "go")
-    worker.send_signal(signal.SIGSTOP)
-    workshop.let_go("go")
-    until(lambda: workshop.lines("end", "go"))
-    until(lambda: all(state_of(child) == "S" for _ in range(100)))
-    os.kill(child, signal.SIGKILL)
-    until(lambda: not is_running(child))
-    worker.send_signal(signal.SIGCONT)
+    kill_the_child_that_ends(workshop, worker)
     assert job.get(10) == bytes(10_000_000)
     assert attempts(job) == [FAILED, COMPLETED]
 

@@ -6,9 +6,8 @@ python gigq_side.py MEASURE COUNT [WORKER_PID]
 import json
 import os
 import sys
-import time
 
-from measures import backlog, drain, each, wait_for
+from measures import backlog, drain, each, round_trips, wait_for
 
 from gigq import App, JobState
 
@@ -54,13 +53,7 @@ def main():
     elif measure == "round_trip":
         noop.map(range(200)).get(timeout=30)
         wait_for(completed, 200)
-        samples = []
-        for n in range(count):
-            started = time.perf_counter()
-            value = noop.delay(n).get(timeout=30)
-            samples.append(time.perf_counter() - started)
-            assert value == n, (value, n)
-        result = {"samples": samples}
+        result = round_trips(lambda n: noop.delay(n).get(timeout=30), count)
     else:
         raise SystemExit(f"unknown measure {measure!r}")
     if measure.startswith("enqueue"):

@@ -6,10 +6,9 @@ python huey_side.py MEASURE COUNT [WORKER_PID]
 import json
 import os
 import sys
-import time
 
 from huey import SqliteHuey
-from measures import backlog, drain, each, wait_for
+from measures import backlog, drain, each, round_trips, wait_for
 
 # WAL is its default. fsync=True is PRAGMA synchronous=FULL, False is OFF.
 huey = SqliteHuey("bench", filename="bench.db", fsync=bool(os.environ["BENCH_FSYNC"]))
@@ -55,13 +54,7 @@ def main():
         result = backlog(one_by_one, completed, count, int(sys.argv[3]))
     elif measure == "round_trip":
         warm_up()
-        samples = []
-        for n in range(count):
-            started = time.perf_counter()
-            value = noop(n).get(blocking=True, timeout=30, max_delay=RESULT_POLL_SECONDS)
-            samples.append(time.perf_counter() - started)
-            assert value == n, (value, n)
-        result = {"samples": samples}
+        result = round_trips(lambda n: noop(n).get(blocking=True, timeout=30, max_delay=RESULT_POLL_SECONDS), count)
     else:
         raise SystemExit(f"unknown measure {measure!r}")
     if measure.startswith("enqueue"):

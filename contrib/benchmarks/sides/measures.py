@@ -15,6 +15,17 @@ def each(enqueue, count):
     return {"seconds": time.perf_counter() - started}
 
 
+def round_trips(call, count):
+    """Time `call(n)`, which submits a job and waits for its result, n, for each of `count` numbers."""
+    samples = []
+    for n in range(count):
+        started = time.perf_counter()
+        value = call(n)
+        samples.append(time.perf_counter() - started)
+        assert value == n, (value, n)
+    return {"samples": samples}
+
+
 def wait_for(completed, count):
     """Return once `completed()` says `count`; more would be a job that was counted twice."""
     deadline = time.monotonic() + LONGEST_SECONDS
