@@ -14,6 +14,11 @@ def new_id(now_ns: Callable[[], int] = time.time_ns) -> str:
     """Return a new UUID as text; its first 60 bits are the time, the rest are random."""
     # RFC 9562, section 6.2, method 3: the 12 bits after the milliseconds hold the fraction of the millisecond.
     milliseconds, rest = divmod(now_ns(), 1_000_000)
-    random = int.from_bytes(os.urandom(8), "big") & 0x3FFF_FFFF_FFFF_FFFF
-    text = f"{milliseconds:012x}7{rest * 4096 // 1_000_000:03x}{random | 0x8000_0000_0000_0000:016x}"
-    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+    random = int.from_bytes(os.urandom(8), "big")
+    return "%08x-%04x-7%03x-%04x-%012x" % (  # noqa: UP031  # one step; an f-string takes half as long again
+        milliseconds >> 16,
+        milliseconds & 0xFFFF,
+        rest * 4096 // 1_000_000,
+        random >> 48 & 0x3FFF | 0x8000,
+        random & 0xFFFF_FFFF_FFFF,
+    )

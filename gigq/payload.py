@@ -27,6 +27,7 @@ TRACEBACK_CHARS: Final = 20_000  # the end of a traceback is where the error is;
 MESSAGE_CHARS: Final = 2_000
 
 _PLAIN: Final = frozenset({type(None), bool, int, float, complex, str, bytes})
+_PLAIN_CONTAINERS: Final = frozenset({tuple, list, dict})
 _PLAIN_ITEMS: Final = 64  # beyond this many items the check costs more than it saves
 _CULPRIT_DEPTH: Final = 10  # a list may contain itself
 
@@ -115,10 +116,16 @@ def _is_plain(value: Any, depth: int = 3) -> bool:
     kind = type(value)
     if kind in _PLAIN:
         return True
-    if depth == 0 or kind not in (tuple, list, dict) or len(value) > _PLAIN_ITEMS:
+    if depth == 0 or kind not in _PLAIN_CONTAINERS or len(value) > _PLAIN_ITEMS:
         return False
     if kind is dict:
-        return all(type(key) in _PLAIN and _is_plain(item, depth - 1) for key, item in value.items())
+        if not value:
+            return True
+        if not _PLAIN.issuperset(map(type, value)):
+            return False
+        value = value.values()
+    if _PLAIN.issuperset(map(type, value)):  # in C: nearly all arguments end here
+        return True
     for item in value:  # noqa: SIM110  # spelled out: a generator is one more object for each job
         if type(item) not in _PLAIN and not _is_plain(item, depth - 1):
             return False

@@ -19,8 +19,10 @@ _SECRET: Final = re.compile(r"pass(word|wd|phrase)|token|secret|(^|_)key$|api_?k
 _NAMED: Final = re.compile(  # a name, a sign, and a value: quoted or not
     r"""(?<!\w)(\w{1,60})(['"]?\s{0,3}[=:,]\s{0,3})('(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|[^\s,)}\]]+)"""
 )
-_SHORT: Final = frozenset({int, float, bool, type(None)})
+_SHORT: Final = frozenset({float, bool, type(None)})
+_SHOWN_BITS: Final = 200
 _TEXT: Final = (str, bytes)
+_SHOWN_ARGUMENTS: Final = 20  # positional, and as many by keyword
 _SHOWN_CHARS: Final = 60  # of one value
 _LOOKED_AT: Final = 500  # characters of a value in which secrets are looked for
 
@@ -58,7 +60,12 @@ _repr = _Repr()
 
 
 def _is_secret(name: Any) -> bool:
-    return isinstance(name, str) and _SECRET.search(name) is not None
+    return isinstance(name, str) and _names_a_secret(name)
+
+
+@functools.lru_cache(maxsize=1024)  # the same few parameters' names come with every job
+def _names_a_secret(name: str) -> bool:
+    return _SECRET.search(name) is not None
 
 
 def summarise(args: Sequence[Any], params: Mapping[str, Any], names: Sequence[str] = ()) -> str:
@@ -69,10 +76,12 @@ def summarise(args: Sequence[Any], params: Mapping[str, Any], names: Sequence[st
     if not args and not params:
         return ""
     parts = [
-        HIDDEN if index < len(names) and _SECRET.search(names[index]) else _show(value)
-        for index, value in enumerate(args[:20])
+        HIDDEN if index < len(names) and _is_secret(names[index]) else _show(value)
+        for index, value in enumerate(args[:_SHOWN_ARGUMENTS])
     ]
-    parts += [f"{name}={HIDDEN if _SECRET.search(name) else _show(value)}" for name, value in list(params.items())[:20]]
+    if params:
+        some = islice(params.items(), _SHOWN_ARGUMENTS)
+        parts += [f"{name}={HIDDEN if _is_secret(name) else _show(value)}" for name, value in some]
     text = ", ".join(parts)
     if not text.isprintable():  # somebody's __repr__; it must not move a terminal's cursor
         text = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
@@ -94,11 +103,12 @@ def positional_names(function: Any) -> Sequence[str]:
 
 
 def _show(value: Any) -> str:
-    if isinstance(value, int) and value.bit_length() > 200:
-        return f"<int of {value.bit_length()} bits>"  # Python refuses to write out the longest ones
-    if type(value) in _SHORT:
+    kind = type(value)
+    if (kind is int and value.bit_length() <= _SHOWN_BITS) or kind in _SHORT:
         return repr(value)
-    if isinstance(value, str | bytes) and type(value) in _TEXT and len(value) <= _SHOWN_CHARS:
+    if isinstance(value, int) and value.bit_length() > _SHOWN_BITS:
+        return f"<int of {value.bit_length()} bits>"  # Python refuses to write out the longest ones
+    if isinstance(value, str | bytes) and kind in _TEXT and len(value) <= _SHOWN_CHARS:
         return repr(value)
     try:
         return _repr.repr(value)
