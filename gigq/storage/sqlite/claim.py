@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from operator import attrgetter
 from typing import Final
 
 from gigq.storage.leases import Claimed, ClaimedJob, ClaimRequest
@@ -35,8 +36,10 @@ def claim(db: sqlite3.Connection, request: ClaimRequest, now: float) -> Claimed:
     jobs: list[ClaimedJob] = []
     # Others may have taken the worker for dead, without its knowledge: nobody would rescue what it claimed now.
     if request.limit > 0 and _is_live(db, request.worker) and (lanes := ready_lanes(db, request)):
-        jobs = [ClaimedJob._make(row) for row in db.execute(*_statement(lanes, request, now))]
-        jobs.sort(key=lambda job: (-job.priority, job.seq))  # RETURNING gives no order
+        jobs = list(map(ClaimedJob._make, db.execute(*_statement(lanes, request, now))))
+        # RETURNING gives no order. Two stable sorts by one field each, in C, take half as long as one by both.
+        jobs.sort(key=attrgetter("seq"))
+        jobs.sort(key=attrgetter("priority"), reverse=True)
     return Claimed(jobs, next_due_at(db))
 
 

@@ -6,6 +6,7 @@ away changes nothing, however late it writes.
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from collections.abc import Sequence
 from typing import Final
@@ -15,6 +16,7 @@ from gigq.payload import Failure
 from gigq.states import Event, JobState, after
 from gigq.storage.leases import End, Outcome, Rescued
 from gigq.storage.rows import When
+from gigq.storage.sqlite.bulk import insert
 from gigq.storage.sqlite.dependants import bad_parent, put_back, recount, revive, settle
 
 _LEASE: Final = "seq = ? AND claims = ? AND worker = ? AND state = 'RUNNING'"
@@ -29,17 +31,17 @@ _EVENTS: Final = {
 """What an end means when no attempt follows."""
 
 _EXECUTION_STATES: Final = {
-    End.COMPLETED: JobState.COMPLETED,
-    End.FAILED: JobState.FAILED,
-    End.TIMED_OUT: JobState.TIMEOUT,
-    End.LOST: JobState.FAILED,
-    End.RELEASED: JobState.CANCELLED,
-    End.CANCELLED: JobState.CANCELLED,
+    End.COMPLETED: JobState.COMPLETED.value,  # plain texts: sqlite3 asks Python how to store any subclass of str
+    End.FAILED: JobState.FAILED.value,
+    End.TIMED_OUT: JobState.TIMEOUT.value,
+    End.LOST: JobState.FAILED.value,
+    End.RELEASED: JobState.CANCELLED.value,
+    End.CANCELLED: JobState.CANCELLED.value,
 }
 
-_COMPLETE = f"""
+_COMPLETE = """
 UPDATE jobs SET state = 'COMPLETED', finished_at = ?, error = NULL, cancel_requested_at = NULL, cancel_reason = NULL
-WHERE {_LEASE}
+WHERE seq IN (SELECT value FROM json_each(?)) AND claims = ? AND worker = ? AND state = 'RUNNING'
 """
 # One statement for every other end. An attempt follows if it is wanted, attempts remain and nobody asked to cancel.
 _END = """
@@ -49,7 +51,7 @@ UPDATE jobs SET
     due_at = CASE WHEN :retry_in > 0 AND attempts < max_attempts AND cancel_requested_at IS NULL
                   THEN :now + :retry_in END,
     finished_at = CASE WHEN :retry_in IS NULL OR attempts >= max_attempts OR cancel_requested_at IS NOT NULL
-                       THEN :finished_at END,
+                       THEN :now END,
     -- Cancelled at a caller's wish, whichever way it came to an end: then the caller's reason is why.
     error = CASE WHEN :final = 'CANCELLED'
                    OR (:retry_in IS NOT NULL AND attempts < max_attempts AND cancel_requested_at IS NOT NULL)
@@ -71,15 +73,14 @@ UPDATE jobs SET
 WHERE {_LEASE}
 RETURNING state
 """
-_INSERT_EXECUTION = """
+_INTO_EXECUTIONS = """
 INSERT INTO job_executions (job_id, claims, attempt, worker, pid, state, started_at, finished_at, error)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
 """
 
 
 def finish(db: sqlite3.Connection, worker: str, outcomes: Sequence[Outcome], now: float) -> list[Outcome]:
     """Record `outcomes`, release or cancel dependants; return those whose lease was lost."""
-    recorded, fenced = _complete(db, worker, [outcome for outcome in outcomes if outcome.end is End.COMPLETED])
+    recorded, fenced = _complete(db, worker, [outcome for outcome in outcomes if outcome.end is End.COMPLETED], now)
     ended = [(outcome.seq, JobState.COMPLETED) for outcome in recorded]
     pending: list[int] = []
     for outcome in outcomes:
@@ -101,26 +102,38 @@ def finish(db: sqlite3.Connection, worker: str, outcomes: Sequence[Outcome], now
     return fenced
 
 
-def _complete(db: sqlite3.Connection, worker: str, completed: list[Outcome]) -> tuple[list[Outcome], list[Outcome]]:
+def _complete(
+    db: sqlite3.Connection, worker: str, completed: list[Outcome], now: float
+) -> tuple[list[Outcome], list[Outcome]]:
     """Mark jobs as completed and store their results; return the outcomes that were, and those whose lease was lost."""
-    if not completed:
-        return [], []
-    parameters = [(o.finished_at, o.seq, o.claims, worker) for o in completed]
-    db.execute("SAVEPOINT complete")
-    recorded = list(completed)
+    recorded: list[Outcome] = []
     fenced: list[Outcome] = []
-    if db.executemany(_COMPLETE, parameters).rowcount != len(completed):
-        # Some lease was lost, which is rare: once more, one by one, to learn which.
-        db.execute("ROLLBACK TO complete")
-        recorded = []
-        for outcome, row in zip(completed, parameters, strict=True):
-            (recorded if db.execute(_COMPLETE, row).rowcount else fenced).append(outcome)
-    db.execute("RELEASE complete")
-    db.executemany(
-        "INSERT OR REPLACE INTO job_results (job, data) VALUES (?, ?)",
+    by_claims: dict[int, list[Outcome]] = {}  # nearly all are first claims, and take one statement
+    for outcome in completed:
+        by_claims.setdefault(outcome.claims, []).append(outcome)
+    for claims, group in by_claims.items():
+        if _complete_all(db, worker, claims, group, now):
+            recorded += group
+            continue
+        for outcome in group:  # some lease was lost, which is rare: once more, one by one, to learn which
+            (recorded if _complete_all(db, worker, claims, [outcome], now) else fenced).append(outcome)
+    insert(
+        db,
+        "INSERT OR REPLACE INTO job_results (job, data)",
         [(o.seq, o.result) for o in recorded if o.result is not None],
     )
     return recorded, fenced
+
+
+def _complete_all(db: sqlite3.Connection, worker: str, claims: int, group: Sequence[Outcome], now: float) -> bool:
+    """Mark jobs as completed that were claimed for the same time, all or none; return whether they were."""
+    db.execute("SAVEPOINT complete")
+    cursor = db.execute(_COMPLETE, (now, json.dumps([outcome.seq for outcome in group]), claims, worker))
+    are_all = cursor.rowcount == len(group)
+    if not are_all:
+        db.execute("ROLLBACK TO complete")
+    db.execute("RELEASE complete")
+    return are_all
 
 
 def _end(db: sqlite3.Connection, worker: str, outcome: Outcome, now: float) -> JobState | None:
@@ -130,7 +143,7 @@ def _end(db: sqlite3.Connection, worker: str, outcome: Outcome, now: float) -> J
         reason = outcome.reason or "worker shut down"
         row = db.execute(
             _GIVE_BACK,
-            (started, started, outcome.finished_at, started, reason, started, outcome.seq, outcome.claims, worker),
+            (started, started, now, started, reason, started, outcome.seq, outcome.claims, worker),
         ).fetchone()
     else:
         row = db.execute(
@@ -139,7 +152,6 @@ def _end(db: sqlite3.Connection, worker: str, outcome: Outcome, now: float) -> J
                 "retry_in": outcome.retry_in,
                 "final": after(JobState.RUNNING, _EVENTS[outcome.end]),
                 "now": now,
-                "finished_at": outcome.finished_at,
                 "reason": outcome.reason,
                 "seq": outcome.seq,
                 "claims": outcome.claims,
@@ -150,20 +162,11 @@ def _end(db: sqlite3.Connection, worker: str, outcome: Outcome, now: float) -> J
 
 
 def _record(db: sqlite3.Connection, worker: str, outcomes: Sequence[Outcome]) -> None:
-    db.executemany(
-        _INSERT_EXECUTION,
+    insert(
+        db,
+        _INTO_EXECUTIONS,
         [
-            (
-                o.id,
-                o.claims,
-                o.attempt,
-                worker,
-                o.pid,
-                _EXECUTION_STATES[o.end],
-                o.started_at,
-                o.finished_at,
-                o.error,
-            )
+            (o.id, o.claims, o.attempt, worker, o.pid, _EXECUTION_STATES[o.end], o.started_at, o.finished_at, o.error)
             for o in outcomes
         ],
     )

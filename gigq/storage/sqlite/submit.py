@@ -5,18 +5,20 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Sequence
+from typing import Final
 
 from gigq.errors import AlreadySubmitted, DependencyError
 from gigq.states import JobState
 from gigq.storage.rows import NewJob
+from gigq.storage.sqlite.bulk import insert
 from gigq.storage.sqlite.dependants import settle
 
-_INSERT_JOB = """
+_PENDING: Final = JobState.PENDING.value  # a plain str: sqlite3 asks Python how to store any subclass
+
+_INTO_JOBS = """
 INSERT INTO jobs (seq, id, name, task, function, queue, priority, state, unmet, due_at, max_attempts, timeout, policy,
                   summary, description, workflow, workflow_id, submitted_at)
-VALUES (?, ?, ?, ?, ?, ?, ?, 'PENDING', ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 """
-_INSERT_ARGUMENTS = "INSERT INTO job_arguments (job, data) VALUES (?, ?)"
 
 
 def submit(db: sqlite3.Connection, jobs: Sequence[NewJob], now: float) -> None:
@@ -24,12 +26,12 @@ def submit(db: sqlite3.Connection, jobs: Sequence[NewJob], now: float) -> None:
     (last,) = db.execute("SELECT coalesce(max(seq), 0) FROM jobs").fetchone()
     first = last + 1
     try:
-        db.executemany(_INSERT_JOB, [_row(seq, job, now) for seq, job in enumerate(jobs, first)])
+        insert(db, _INTO_JOBS, [_row(seq, job, now) for seq, job in enumerate(jobs, first)])
     except sqlite3.IntegrityError as error:
         if error.sqlite_errorcode != sqlite3.SQLITE_CONSTRAINT_UNIQUE:
             raise
         raise AlreadySubmitted("a job with one of these ids is stored already; nothing was stored now") from error
-    db.executemany(_INSERT_ARGUMENTS, [(seq, job.arguments) for seq, job in enumerate(jobs, first)])
+    insert(db, "INSERT INTO job_arguments (job, data)", [(seq, job.arguments) for seq, job in enumerate(jobs, first)])
     if any(job.parents for job in jobs):
         _connect(db, jobs, first, now)
 
@@ -46,6 +48,7 @@ def _row(seq: int, job: NewJob, now: float) -> tuple[object, ...]:
         job.function,
         job.queue,
         job.priority,
+        _PENDING,
         len(job.parents),
         due_at if due_at is not None and due_at > now else None,
         job.max_attempts,
@@ -78,9 +81,10 @@ def _connect(db: sqlite3.Connection, jobs: Sequence[NewJob], first: int, now: fl
                 + (f" and {len(unknown) - 1} more" if unknown[1:] else "")
                 + "; nothing was stored"
             )
-    db.executemany(
-        'INSERT INTO job_edges (parent, child, "when") VALUES (?, ?, ?)',
-        [(seqs[p.job_id], seq, p.when) for seq, job in enumerate(jobs, first) for p in job.parents],
+    insert(
+        db,
+        'INSERT INTO job_edges (parent, child, "when")',
+        [(seqs[p.job_id], seq, p.when.value) for seq, job in enumerate(jobs, first) for p in job.parents],
     )
     # Only the new children: what these parents' end did to older ones has been done.
     settle(db, ended, now, first_child=first)
