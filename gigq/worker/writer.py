@@ -34,6 +34,18 @@ class Exchange(NamedTuple):
     progress: Sequence[tuple[int, int, float, str]] = ()
     wants_unfinished: bool = False
 
+    def joined(self, later: Exchange) -> Exchange:
+        """Return this and a later one as one exchange."""
+        claim, more = self.claim, later.claim
+        if claim is not None and more is not None:
+            claim = claim._replace(limit=claim.limit + more.limit)
+        return Exchange(
+            [*self.outcomes, *later.outcomes],
+            claim or more,
+            [*self.progress, *later.progress],
+            self.wants_unfinished or later.wants_unfinished,
+        )
+
 
 class Answer(NamedTuple):
     """What came of an exchange."""
@@ -41,6 +53,7 @@ class Answer(NamedTuple):
     exchange: Exchange
     finished: Finished
     unfinished: bool
+    asked: int  # how many were asked for and joined in this one
 
 
 class Writer:
@@ -57,6 +70,7 @@ class Writer:
         self._peers = Peers(row.id, row.host)
         self._thread = threading.Thread(target=self._run, name="gigq-storage", daemon=True)
         self._is_abandoned = threading.Event()
+        self._is_stopping = False
         self.answers: deque[Answer] = deque()
         self.has_changed = False
         self.is_evicted = False
@@ -68,7 +82,9 @@ class Writer:
         self._thread.start()
 
     def ask(self, exchange: Exchange) -> None:
-        """Have an exchange made; its answer comes through `answers`."""
+        """Have an exchange made, joined with all that were asked for since the last one; its answer comes through
+        `answers`.
+        """
         self._requests.put(exchange)
 
     def stop(self) -> None:
@@ -102,11 +118,12 @@ class Writer:
             else:
                 if self._is_abandoned.is_set():
                     return
-                if exchange is None:
+                if exchange is not None:
+                    self.answers.append(self._make(*self._with_what_follows(exchange)))
+                    self._notify()
+                if exchange is None or self._is_stopping:
                     self._storage.unregister(self._row.id)
                     return
-                self.answers.append(self._make(exchange))
-                self._notify()
             now = time.monotonic()
             try:
                 if now - beaten_at >= HEARTBEAT_SECONDS:
@@ -122,7 +139,20 @@ class Writer:
                 log.error("the database refuses: %s", error)
                 looked_at = time.monotonic()  # time in which we could not write ourselves proves nothing about others
 
-    def _make(self, exchange: Exchange) -> Answer:
+    def _with_what_follows(self, exchange: Exchange) -> tuple[Exchange, int]:
+        """Return `exchange` joined with all that wait behind it, and how many they are: one transaction, one sync."""
+        asked = 1
+        while True:
+            try:
+                later = self._requests.get_nowait()
+            except queue.Empty:
+                return exchange, asked
+            if later is None:
+                self._is_stopping = True
+            else:
+                exchange, asked = exchange.joined(later), asked + 1
+
+    def _make(self, exchange: Exchange, asked: int) -> Answer:
         """Make an exchange, however long it takes: an outcome is never dropped.
 
         Each part is tried again by itself: once a claim is committed, asking again would lose what it claimed.
@@ -136,7 +166,7 @@ class Writer:
             and claim is not None
             and self._insist(lambda: self._storage.unfinished(claim.tasks, claim.queues))
         )
-        return Answer(exchange, finished, unfinished)
+        return Answer(exchange, finished, unfinished, asked)
 
     def _insist(self, call: Callable[[], T]) -> T:
         """Return what `call` returns, once the database lets it.

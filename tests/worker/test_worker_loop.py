@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -11,7 +12,7 @@ import pytest
 from gigq.retry import RetryPolicy
 from gigq.storage.leases import Claimed, ClaimedJob, ClaimRequest, End, Finished
 from gigq.storage.rows import BY_VALUE
-from gigq.worker.node import LOOK_SECONDS, Node
+from gigq.worker.node import GROUP, LOOK_SECONDS, Node
 from gigq.worker.pools.base import Ended, Hello, PoolEvent
 from gigq.worker.writer import Answer, Exchange
 
@@ -82,6 +83,7 @@ class ScriptedWriter:
     def __init__(self) -> None:
         self.answers: list[Answer] = []
         self.asked: list[Exchange] = []
+        self.answered = 0
         self.failure: BaseException | None = None
         self.has_changed = self.is_evicted = False
 
@@ -91,8 +93,11 @@ class ScriptedWriter:
     def answer(
         self, *jobs: ClaimedJob, cancel: Sequence[tuple[int, int]] = (), next_due_at: float | None = None
     ) -> None:
+        """Answer all that was asked, joined as the real writer does it; the first time, before anything was."""
+        unanswered, self.answered = self.asked[self.answered :], len(self.asked)
+        exchange = functools.reduce(Exchange.joined, unanswered, Exchange([], ClaimRequest("w", 0, [BY_VALUE])))
         finished = Finished([], list(cancel), Claimed(list(jobs), next_due_at))
-        self.answers.append(Answer(Exchange([], ClaimRequest("w", 4, [BY_VALUE])), finished, True))
+        self.answers.append(Answer(exchange, finished, True, len(unanswered)))
 
 
 class Queue(list[Answer]):
@@ -164,6 +169,37 @@ def test_ends_that_no_claim_went_with_are_followed_by_a_claim(scripted: tuple[No
     pool.free = 1
     node._step(writer)
     assert writer.asked[-1].claim is not None
+
+
+def ends(first: int, count: int) -> list[PoolEvent]:
+    return [Ended(job(seq), End.COMPLETED, 1.0, 0.0, 7) for seq in range(first, first + count)]
+
+
+def test_a_group_is_asked_for_while_an_exchange_is_under_way_but_not_each_end(
+    scripted: tuple[Node, OneSlot, Any],
+) -> None:
+    node, pool, writer = scripted
+    pool.happened = ends(1, 1)
+    node._step(writer)
+    pool.happened = ends(2, GROUP - 1)
+    node._step(writer)
+    assert [len(exchange.outcomes) for exchange in writer.asked] == [1]
+    pool.happened = ends(GROUP + 1, 1)
+    node._step(writer)
+    assert [len(exchange.outcomes) for exchange in writer.asked] == [1, GROUP]
+
+
+def test_what_was_asked_for_and_not_answered_yet_is_not_asked_for_again(scripted: tuple[Node, OneSlot, Any]) -> None:
+    node, pool, writer = scripted
+    pool.free = 100
+    for first in (1, 1 + GROUP):
+        pool.happened = ends(first, GROUP)
+        node._step(writer)
+    assert [exchange.claim and exchange.claim.limit for exchange in writer.asked] == [100, None]
+    writer.answer()
+    pool.happened = ends(1000, 1)
+    node._step(writer)
+    assert writer.asked[-1].claim.limit == 100
 
 
 def test_a_worker_without_a_free_slot_still_asks_whom_to_cancel(scripted: tuple[Node, OneSlot, Any]) -> None:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from gigq import App, OutcomeUnknown, StorageError
-from gigq.storage.leases import ClaimRequest, Finished
+from gigq.storage.leases import ClaimRequest, End, Finished, Outcome
 from gigq.storage.rows import WorkerRow
 from gigq.storage.sqlite import SqliteStorage
 from gigq.worker.writer import Exchange, Writer
@@ -58,7 +58,30 @@ def storage(tmp_path: Path) -> Iterator[FlakyStorage]:
     storage.close()
 
 
+END = Outcome(99, "no such job", 1, 1, End.COMPLETED, 1.0, 2.0)
 CLAIM = Exchange([], ClaimRequest("w", 1, ["task"]), wants_unfinished=True)
+
+
+def test_what_was_asked_for_during_an_exchange_is_made_as_one(storage: FlakyStorage) -> None:
+    finishes: list[tuple[int, int | None]] = []
+    finish = storage.finish
+
+    def counted(worker: str, outcomes: Sequence[Outcome], claim_more: ClaimRequest | None = None) -> Finished:
+        finishes.append((len(outcomes), claim_more and claim_more.limit))
+        if len(finishes) == 1:  # the writer is busy while all others are asked for
+            for exchange in (Exchange([END], CLAIM.claim), Exchange([END], None), Exchange([], CLAIM.claim)):
+                writer.ask(exchange)
+        return finish(worker, outcomes, claim_more)
+
+    storage.finish = counted  # type: ignore[method-assign]
+    writer = Writer(storage, worker_row(time.time()), lambda: None)
+    writer.start()
+    writer.ask(Exchange([END], None))
+    until(lambda: len(writer.answers) == 2)
+    writer.stop()
+    assert finishes == [(1, None), (2, 2)]
+    assert [answer.asked for answer in writer.answers] == [1, 3]
+    assert storage.workers() == []
 
 
 @pytest.mark.slow
