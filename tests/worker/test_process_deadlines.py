@@ -22,6 +22,7 @@ from gigq.worker.pools import process
 from gigq.worker.pools.base import Ended
 
 TIMEOUT = 0.15  # seconds
+KILLED_AT = TIMEOUT + process.GRACE_SECONDS  # without the fixture: code that an exception reaches ends earlier
 
 
 @pytest.fixture
@@ -79,7 +80,7 @@ class SleepsWhenUnpickled:
         return time.sleep, (100,)
 
 
-def check_timed_out(driver: Driver, job: Any, at_most: float) -> None:
+def check_timed_out(driver: Driver, job: Any) -> None:
     started = time.monotonic()
     ended = driver.run_one(job)
     assert ended.end is End.TIMED_OUT
@@ -87,7 +88,7 @@ def check_timed_out(driver: Driver, job: Any, at_most: float) -> None:
     assert not ended.retryable
     assert ended.result is None
     assert ended.duration >= TIMEOUT
-    assert time.monotonic() - started < at_most
+    assert time.monotonic() - started < KILLED_AT
 
 
 @pytest.mark.slow
@@ -96,7 +97,7 @@ def test_python_code_is_stopped_by_an_exception_at_its_deadline(
     start_pool: StartPool, function: Callable[..., Any]
 ) -> None:
     driver = start_pool(function, noop)
-    check_timed_out(driver, make_job(function, timeout=TIMEOUT), at_most=TIMEOUT + 0.5)
+    check_timed_out(driver, make_job(function, timeout=TIMEOUT))
     # The child is replaced: what the exception broke in it must not hurt the next job.
     pid = driver.ended[-1].pid
     assert driver.run_one(make_job("noop")).pid != pid
@@ -107,7 +108,7 @@ def test_python_code_is_stopped_by_an_exception_at_its_deadline(
 def test_finally_blocks_run(start_pool: StartPool, tmp_path: Path, function: Callable[..., Any]) -> None:
     path = tmp_path / "finally"
     driver = start_pool(function)
-    check_timed_out(driver, make_job(function, str(path), timeout=TIMEOUT), at_most=TIMEOUT + 0.5)
+    check_timed_out(driver, make_job(function, str(path), timeout=TIMEOUT))
     assert path.read_text() == "finally"
     assert "in sleep_" in failure_of(driver.ended[-1]).traceback
 
@@ -119,13 +120,13 @@ def test_code_that_no_exception_reaches_is_killed_after_the_grace(
     start_pool: StartPool, function: Callable[..., Any]
 ) -> None:  # fault 35
     driver = start_pool(function, noop)
-    check_timed_out(driver, make_job(function, timeout=TIMEOUT), at_most=TIMEOUT + 0.7)
+    check_timed_out(driver, make_job(function, timeout=TIMEOUT))
     assert driver.run_one(make_job("noop")).end is End.COMPLETED
 
 
 @pytest.mark.slow
 def test_unpickling_runs_under_the_timeout(start_pool: StartPool) -> None:  # fault 31
-    check_timed_out(start_pool(noop), make_job("noop", SleepsWhenUnpickled(), timeout=TIMEOUT), at_most=TIMEOUT + 0.5)
+    check_timed_out(start_pool(noop), make_job("noop", SleepsWhenUnpickled(), timeout=TIMEOUT))
 
 
 @pytest.mark.slow
@@ -139,7 +140,7 @@ def test_signal_handlers_that_a_task_reset_are_set_again(start_pool: StartPool, 
     driver = start_pool(reset, sleep_long)
     driver.run_one(make_job("reset"))
     path = tmp_path / "finally"
-    check_timed_out(driver, make_job("sleep_long", str(path), timeout=TIMEOUT), at_most=TIMEOUT + 0.7)
+    check_timed_out(driver, make_job("sleep_long", str(path), timeout=TIMEOUT))
     assert path.read_text() == "finally"
 
 
@@ -188,11 +189,10 @@ def test_short_jobs_behind_a_long_one_do_not_wait_for_it(start_pool: StartPool) 
     driver.run(*[make_job("maybe_long", "") for _ in range(300)])
     long = make_job("maybe_long", "/nowhere")
     short = [make_job("maybe_long", "") for _ in range(100)]
-    started = time.monotonic()
     driver.give(long, *short)
     wanted = {job.seq for job in short}
     driver.until(lambda: wanted <= {ended.job.seq for ended in driver.ended})
-    assert time.monotonic() - started < 0.5
+    assert long.seq not in {ended.job.seq for ended in driver.ended}
 
 
 @pytest.mark.slow
