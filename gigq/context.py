@@ -80,7 +80,6 @@ def is_in_job() -> bool:
     return _current.get() is not None
 
 
-def enter_job(job: CurrentJob) -> Callable[[], None]:
-    """Make `job` the current one; call what is returned to end that."""
-    token = _current.set(job)
-    return lambda: _current.reset(token)
+def enter_job(job: CurrentJob) -> None:
+    """Make `job` the current one in the calling context, which belongs to this job alone."""
+    _current.set(job)

@@ -13,7 +13,7 @@ from __future__ import annotations
 import io
 import pickle
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextvars import ContextVar
 from itertools import islice
 from typing import Any, Final, NamedTuple
@@ -26,7 +26,7 @@ PROTOCOL: Final = 5
 TRACEBACK_CHARS: Final = 20_000  # the end of a traceback is where the error is; endless recursion prints a megabyte
 MESSAGE_CHARS: Final = 2_000
 
-_PLAIN: Final = frozenset({type(None), bool, int, float, complex, str, bytes})
+SCALARS: Final = frozenset({type(None), bool, int, float, complex, str, bytes})
 _PLAIN_CONTAINERS: Final = frozenset({tuple, list, dict})
 _PLAIN_ITEMS: Final = 64  # beyond this many items the check costs more than it saves
 _CULPRIT_DEPTH: Final = 10  # a list may contain itself
@@ -51,7 +51,7 @@ class Pickled(NamedTuple):
     """Bytes, and the outputs that were found inside."""
 
     data: bytes
-    outputs: list[Output]
+    outputs: Sequence[Output]
 
 
 def dumps(value: Any, *, what: str = "the arguments") -> Pickled:
@@ -61,7 +61,7 @@ def dumps(value: Any, *, what: str = "the arguments") -> Pickled:
         PayloadError: it cannot be pickled; the message names the part that cannot be where that is known.
     """
     if _is_plain(value):
-        return Pickled(pickle.dumps(value, PROTOCOL), [])
+        return Pickled(pickle.dumps(value, PROTOCOL), ())
     buffer = io.BytesIO()
     pickler = _Pickler(buffer)
     main = sys.modules.get("__mp_main__")  # what __main__ is called where multiprocessing has spawned this process
@@ -114,20 +114,20 @@ def _fetch(job_id: str) -> Any:
 
 def _is_plain(value: Any, depth: int = 3) -> bool:
     kind = type(value)
-    if kind in _PLAIN:
+    if kind in SCALARS:
         return True
     if depth == 0 or kind not in _PLAIN_CONTAINERS or len(value) > _PLAIN_ITEMS:
         return False
     if kind is dict:
         if not value:
             return True
-        if not _PLAIN.issuperset(map(type, value)):
+        if not SCALARS.issuperset(map(type, value)):
             return False
         value = value.values()
-    if _PLAIN.issuperset(map(type, value)):  # in C: nearly all arguments end here
+    if SCALARS.issuperset(map(type, value)):  # in C: nearly all arguments end here
         return True
     for item in value:  # noqa: SIM110  # spelled out: a generator is one more object for each job
-        if type(item) not in _PLAIN and not _is_plain(item, depth - 1):
+        if type(item) not in SCALARS and not _is_plain(item, depth - 1):
             return False
     return True
 
@@ -142,7 +142,7 @@ def _culprit(value: Any) -> str:
     for _ in range(_CULPRIT_DEPTH):
         if isinstance(value, dict):
             parts = [
-                (f"item {key!r}" if type(key) in _PLAIN else f"item {number}", item)
+                (f"item {key!r}" if type(key) in SCALARS else f"item {number}", item)
                 for number, (key, item) in enumerate(islice(value.items(), _PLAIN_ITEMS))
             ]
         elif isinstance(value, tuple | list):

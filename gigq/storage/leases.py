@@ -5,9 +5,10 @@ Named tuples, as all rows are. Apart from those, since programs that only submit
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Iterable, Sequence
 from enum import StrEnum
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from gigq.states import JobState
 
@@ -27,6 +28,10 @@ class ClaimedJob(NamedTuple):
     timeout: float | None
     policy: str | None
     arguments: bytes | None  # None: larger than INLINE_BYTES, read them with Storage.arguments
+
+
+claimed_job: Callable[[Iterable[Any]], ClaimedJob] = functools.partial(tuple.__new__, ClaimedJob)
+"""Make a ClaimedJob of its values, as `_make` does, without a step in Python: it is done twice for each job."""
 
 
 class ClaimRequest(NamedTuple):

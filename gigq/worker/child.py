@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, NoReturn, cast
 from gigq.retry import RetryPolicy
 from gigq.storage import Durability, open_storage
 from gigq.storage.base import Storage
-from gigq.storage.leases import ClaimedJob
+from gigq.storage.leases import claimed_job
 from gigq.worker.execute import Execution, Executor, Overdue, where_stopped
 from gigq.worker.pools import channel
 from gigq.worker.pools.slots import CHANNEL_CLOSED, FAREWELL, OVERDUE, PID, RUNNING, STARTED, Slot
@@ -110,7 +110,7 @@ class Child:
         signal.signal(SOFT_SIGNAL, self._on_soft_signal)
         os.register_at_fork(after_in_child=self._disown)
         words, jobs, execute = self._words, self._received.jobs, self._executor.execute
-        make, clock, wall, getpid = ClaimedJob._make, time.monotonic_ns, time.time, os.getpid
+        make, clock, wall, getpid = claimed_job, time.monotonic_ns, time.time, os.getpid
         while (token := self._next_token()) is not None:
             while token not in jobs:  # the frame was complete in the pipe before the token was sent
                 self._read_jobs()

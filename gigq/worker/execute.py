@@ -18,7 +18,7 @@ from typing import Any, Final, NamedTuple
 
 from gigq.context import CurrentJob, ProgressSink, enter_job
 from gigq.errors import ConfigurationError, PayloadError, StorageError
-from gigq.payload import TRACEBACK_CHARS, Failure, dumps, loads, storable
+from gigq.payload import SCALARS, TRACEBACK_CHARS, Failure, dumps, loads, storable
 from gigq.retry import Retry, RetryPolicy, seconds
 from gigq.storage.leases import ClaimedJob
 from gigq.storage.rows import BY_VALUE
@@ -103,10 +103,12 @@ class Executor:
             if mismatch is None:
                 raise
             return Execution(failure=Failure("TypeError", mismatch, ""))
-        if isinstance(value, Coroutine):
-            value = self.run_async(value)
         if value is None:
             return Execution()
+        if type(value) not in SCALARS and isinstance(value, Coroutine):
+            value = self.run_async(value)
+            if value is None:
+                return Execution()
         try:
             result, outputs = dumps(value, what="the result")
         except PayloadError as error:  # the work is done: doing it again would give the same result

@@ -18,7 +18,7 @@ from enum import IntEnum
 from typing import Final
 
 from gigq.storage.base import Listener
-from gigq.storage.leases import Claimed, ClaimedJob, ClaimRequest, Outcome
+from gigq.storage.leases import Claimed, ClaimedJob, ClaimRequest, End, Outcome
 from gigq.storage.rows import BY_VALUE
 from gigq.worker.outcomes import log_end, outcome_of, release_of
 from gigq.worker.pools import endings
@@ -132,10 +132,12 @@ class Node:
         if writer.failure is not None:
             raise writer.failure
         self._take_answers(writer)
+        logs_all = log.isEnabledFor(logging.DEBUG)  # asked once: it costs as much as all else for a short job
         for event in self._pool.events():
             if isinstance(event, Ended):
                 outcome = outcome_of(event, self._hello)
-                log_end(event, outcome)
+                if logs_all or outcome.end is not End.COMPLETED:
+                    log_end(event, outcome)
                 self._outcomes.append(outcome)
             else:
                 job = event.job

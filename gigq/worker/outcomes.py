@@ -17,6 +17,11 @@ log = logging.getLogger("gigq.worker")
 def outcome_of(ended: Ended, hello: Hello) -> Outcome:
     """Return the outcome of an attempt."""
     job = ended.job
+    if ended.end is End.COMPLETED and ended.started_at is not None:  # nearly always: nothing is left to decide
+        return Outcome(
+            job.seq, job.id, job.claims, job.attempt, End.COMPLETED,
+            ended.started_at, ended.started_at + ended.duration, ended.pid, ended.result,
+        )  # fmt: skip
     finished_at = time.time() if ended.started_at is None else ended.started_at + ended.duration
     reason = None if ended.error is None else str(Failure.from_json(ended.error))
     return Outcome(
@@ -43,9 +48,6 @@ _VERBS: Final = {
 def log_end(ended: Ended, outcome: Outcome) -> None:
     """Log how an attempt ended: what failed as a warning, what completed only for those who look closely."""
     bad = outcome.end in (End.FAILED, End.TIMED_OUT, End.LOST)
-    level = logging.WARNING if bad else logging.DEBUG
-    if not log.isEnabledFor(level):
-        return
     job = ended.job
     text = f"{job.name} ({job.id}) attempt {job.attempt} of {job.max_attempts} {_VERBS[outcome.end]}"
     if outcome.reason is not None:
@@ -53,7 +55,7 @@ def log_end(ended: Ended, outcome: Outcome) -> None:
     if bad:
         again = outcome.retry_in is not None and job.attempt < job.max_attempts
         text += f"; again in {outcome.retry_in:.3g} s" if again else "; not tried again"
-    log.log(level, "%s", text)
+    log.log(logging.WARNING if bad else logging.DEBUG, "%s", text)
 
 
 def _retry_in(ended: Ended, hello: Hello) -> float | None:

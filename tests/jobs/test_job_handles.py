@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import functools
 import pickle
+from contextvars import copy_context
 from pathlib import Path
 from typing import Any
 
@@ -172,18 +173,19 @@ def test_a_retry_makes_a_failed_job_pending_again(app: App, hand: Any) -> None:
     assert [execution.state for execution in job.executions] == [JobState.FAILED, JobState.COMPLETED]
 
 
+def _ask_within_a_task(job: Job[int]) -> None:
+    enter_job(CurrentJob("id", "name", "task", "default", 1, 3, None, lambda fraction, message: None))
+    with pytest.raises(WaitingInTask, match=r"job\.then"):
+        job.get()
+    with pytest.raises(WaitingInTask):
+        job.wait()
+    assert job.get(within_task=True) == 2
+
+
 def test_waiting_for_another_job_inside_a_task_is_refused_unless_asked_for(app: App, hand: Any) -> None:
     job = app.task(double).delay(1)
     hand.run()
-    leave = enter_job(CurrentJob("id", "name", "task", "default", 1, 3, None, lambda fraction, message: None))
-    try:
-        with pytest.raises(WaitingInTask, match=r"job\.then"):
-            job.get()
-        with pytest.raises(WaitingInTask):
-            job.wait()
-        assert job.get(within_task=True) == 2
-    finally:
-        leave()
+    copy_context().run(_ask_within_a_task, job)
     assert job.get(timeout=5) == 2
 
 

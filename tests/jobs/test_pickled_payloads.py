@@ -52,7 +52,7 @@ class Unpicklable:
 def test_values_come_back_as_they_were(value: Any) -> None:
     pickled = payload.dumps(value)
     assert payload.loads(pickled.data, no_results) == value
-    assert pickled.outputs == []
+    assert not pickled.outputs
 
 
 @pytest.mark.parametrize(

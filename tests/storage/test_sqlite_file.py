@@ -1,4 +1,4 @@
-"""What is special about SQLite: the file, its locks, its schema, and the cost of a claim."""
+"""What is special about SQLite: the file, its locks and its schema."""
 
 from __future__ import annotations
 
@@ -19,11 +19,9 @@ import pytest
 
 from gigq.errors import SchemaTooNew, StorageBusy, StorageError
 from gigq.states import JobState
-from gigq.storage.leases import ClaimRequest, End
 from gigq.storage.sqlite import SqliteStorage, connection, schema
-from gigq.testing.clock import FakeClock
 from gigq.testing.conformance.processes import exit_code_of_fork
-from gigq.testing.harness import TASK, Harness, new_job, outcome
+from gigq.testing.harness import new_job
 
 needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
 
@@ -339,67 +337,3 @@ def test_forks_while_other_threads_make_databases_fail_nowhere(path: Path) -> No
         stop.set()
         thread.join(10)
     assert codes == [0] * 20
-
-
-# -- the cost of a claim
-
-
-def _fill(storage: SqliteStorage, count: int) -> None:
-    """Store a mix: ready in two queues, of tasks nobody knows, waiting for their time or for a job that never runs."""
-    blocker = new_job(task="nobody.knows")
-    storage.submit([blocker])
-    for start in range(0, count, 10_000):
-        batch = []
-        for number in range(start, min(start + 10_000, count)):
-            kind = number % 5
-            batch.append(
-                new_job(
-                    task="nobody.knows" if kind == 0 else TASK,
-                    queue="ab"[number % 2],
-                    priority=number % 7,
-                    delay=1000.0 + number if kind == 1 else None,
-                    parents=[blocker.id] if kind == 2 else (),
-                )
-            )
-        storage.submit(batch)
-
-
-def _steps(storage: SqliteStorage, act: Callable[[], object]) -> int:
-    count = 0
-
-    def step() -> int:
-        nonlocal count
-        count += 1
-        return 0
-
-    storage._database.read(lambda db: db.set_progress_handler(step, 1))
-    act()
-    storage._database.read(lambda db: db.set_progress_handler(None, 0))
-    return count
-
-
-@pytest.mark.slow
-def test_claims_and_ends_cost_the_same_with_a_thousand_and_with_fifty_thousand_jobs(tmp_path: Path) -> None:
-    costs = []
-    for count in (1_000, 50_000):
-        clock = FakeClock()
-        storage = SqliteStorage(tmp_path / f"{count}.db", durability="process", now=clock.now)
-        _fill(storage, count)
-        request = ClaimRequest("w1", 16, (TASK,))
-        harness = Harness(storage, clock)
-        harness.claim(limit=16)
-        jobs = harness.claim(limit=16)
-        ends = [outcome(job, End.FAILED, clock.now(), reason="boom", retry_in=5) for job in jobs]
-        costs.append(
-            (
-                _steps(storage, lambda: storage.claim(request)),  # noqa: B023  # called at once
-                _steps(storage, lambda: storage.finish("w1", ends, request)),  # noqa: B023
-                _steps(storage, lambda: storage.rescue("nobody", "silent")),  # noqa: B023
-                _steps(storage, lambda: storage.heartbeat("w1")),  # noqa: B023
-            )
-        )
-        assert len(storage.claim(request).jobs) == 16
-        storage.close()
-    few, many = costs
-    for cost_of_few, cost_of_many in zip(few, many, strict=True):
-        assert cost_of_many <= cost_of_few * 1.1, f"{few} → {many} steps"

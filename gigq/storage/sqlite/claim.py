@@ -2,20 +2,40 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from operator import attrgetter
 from typing import Final
 
-from gigq.storage.leases import Claimed, ClaimedJob, ClaimRequest
+from gigq.storage.leases import Claimed, ClaimedJob, ClaimRequest, claimed_job
 from gigq.storage.rows import INLINE_BYTES
 from gigq.storage.sqlite.schema import READY, WAITS_FOR_TIME
 
 PROMOTED_AT_ONCE: Final = 1000  # a million jobs due at midnight must not hold the write lock for seconds
 LANES_AT_ONCE: Final = 400  # SQLite's compound SELECT has at most 500 terms
 
-# Two statements: for "(queue, task) > (?, ?)" SQLite seeks to the lane itself and then steps over each of its jobs.
-_NEXT_TASK = f"SELECT queue, task FROM jobs WHERE {READY} AND queue = ? AND task > ? ORDER BY task LIMIT 1"
-_NEXT_QUEUE = f"SELECT queue, task FROM jobs WHERE {READY} AND queue > ? ORDER BY queue, task LIMIT 1"
+# The first job of each lane, found by going through the index from lane to lane: the cost is that of the lanes, not of
+# their jobs. Two subqueries: for "(queue, task) > (…)" SQLite would step over each of the lane's jobs.
+_FIRST = f"SELECT first.seq FROM jobs first WHERE {READY}"
+_NEXT_TASK = f"({_FIRST} AND queue = last.queue AND task > last.task ORDER BY task, priority DESC, seq LIMIT 1)"
+_NEXT_QUEUE = f"({_FIRST} AND queue > last.queue ORDER BY queue, task, priority DESC, seq LIMIT 1)"
+_HEADS = """
+WITH RECURSIVE heads (head) AS (
+    {first}
+    UNION ALL
+    SELECT {next} FROM heads JOIN jobs last ON last.seq = head
+)
+SELECT queue, task, priority, seq FROM heads JOIN jobs ON seq = head
+"""
+_ALL_HEADS = _HEADS.format(
+    first=f"SELECT ({_FIRST} ORDER BY queue, task, priority DESC, seq LIMIT 1)",
+    next=f"coalesce({_NEXT_TASK}, {_NEXT_QUEUE})",
+)
+_HEADS_OF_QUEUES = _HEADS.format(
+    first=f"""SELECT ({_FIRST} AND queue = wanted.value ORDER BY task, priority DESC, seq LIMIT 1)
+    FROM json_each(?) wanted""",
+    next=_NEXT_TASK,
+)
 
 _LANE = f"""
 SELECT * FROM (SELECT seq, priority FROM jobs WHERE {READY} AND queue = ? AND task = ?
@@ -36,7 +56,7 @@ def claim(db: sqlite3.Connection, request: ClaimRequest, now: float) -> Claimed:
     jobs: list[ClaimedJob] = []
     # Others may have taken the worker for dead, without its knowledge: nobody would rescue what it claimed now.
     if request.limit > 0 and _is_live(db, request.worker) and (lanes := ready_lanes(db, request)):
-        jobs = list(map(ClaimedJob._make, db.execute(*_statement(lanes, request, now))))
+        jobs = list(map(claimed_job, db.execute(*_statement(lanes, request, now))))
         # RETURNING gives no order. Two stable sorts by one field each, in C, take half as long as one by both.
         jobs.sort(key=attrgetter("seq"))
         jobs.sort(key=attrgetter("priority"), reverse=True)
@@ -66,28 +86,19 @@ def next_due_at(db: sqlite3.Connection) -> float | None:
 
 
 def ready_lanes(db: sqlite3.Connection, request: ClaimRequest) -> list[tuple[str, str]]:
-    """Return the (queue, task) pairs with a ready job that the worker serves.
+    """Return the (queue, task) pairs that the worker serves and whose ready jobs may be among the first `limit`.
 
-    Skips through the index from lane to lane, so the cost is the number of lanes, not of jobs. Jobs of tasks that the
-    worker does not know are never looked at.
+    Jobs of queues and tasks that are not meant are never looked at.
     """
+    if request.queues is None:
+        rows = db.execute(_ALL_HEADS)
+    else:
+        rows = db.execute(_HEADS_OF_QUEUES, (json.dumps(sorted(set(request.queues))),))
     tasks = frozenset(request.tasks)
-    queues = None if request.queues is None else frozenset(request.queues)
-    lanes: list[tuple[str, str]] = []
-    queue, task = "", ""
-    while lane := (db.execute(_NEXT_TASK, (queue, task)).fetchone() or db.execute(_NEXT_QUEUE, (queue,)).fetchone()):
-        queue, task = lane
-        if task in tasks and (queues is None or queue in queues):
-            lanes.append(lane)
-    if len(lanes) > LANES_AT_ONCE:
-        lanes = _foremost(db, lanes)
-    return lanes
-
-
-def _foremost(db: sqlite3.Connection, lanes: list[tuple[str, str]]) -> list[tuple[str, str]]:
-    """Return the lanes whose first jobs come first, when there are more than one statement can name."""
-    heads = [(*db.execute(f"SELECT -priority, seq FROM ({_LANE})", (*lane, 1)).fetchone(), lane) for lane in lanes]
-    return [lane for _, _, lane in sorted(heads)[:LANES_AT_ONCE]]
+    heads = [(-priority, seq, queue, task) for queue, task, priority, seq in rows if task in tasks]
+    # Each of the first `limit` jobs is in one of the first `limit` lanes, in the order of the lanes' first jobs.
+    heads.sort()
+    return [(queue, task) for _, _, queue, task in heads[: min(request.limit, LANES_AT_ONCE)]]
 
 
 def _statement(lanes: list[tuple[str, str]], request: ClaimRequest, now: float) -> tuple[str, list[object]]:
