@@ -28,6 +28,7 @@ from gigq.errors import (
     TaskError,
     TaskExists,
     TaskNotFound,
+    UnsafePermissions,
     WaitingInTask,
     WorkerError,
 )
@@ -73,6 +74,7 @@ __all__ = [
     "TaskError",
     "TaskExists",
     "TaskNotFound",
+    "UnsafePermissions",
     "WaitingInTask",
     "Worker",
     "WorkerError",

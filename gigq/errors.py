@@ -156,6 +156,10 @@ class StorageBusy(StorageError):
     """Another program held the database's write lock for too long. Nothing was stored: try again."""
 
 
+class UnsafePermissions(StorageError, PermissionError):
+    """Others can write the database, and so make its workers run code. Nothing was opened."""
+
+
 class OutcomeUnknown(StorageError):
     """The commit itself failed: whether it was stored is not known until the database can be read again."""
 

@@ -14,6 +14,6 @@ def open_storage(url: str, *, durability: Durability = "power") -> Storage:
     """Return the storage that a resolved URL names. Nothing is opened before its first use."""
     # Both cost import time that `import gigq` must not.
     from gigq.storage.sqlite import SqliteStorage
-    from gigq.storage.urls import sqlite_path
+    from gigq.storage.urls import is_shared, sqlite_path
 
-    return SqliteStorage(sqlite_path(url), durability=durability)
+    return SqliteStorage(sqlite_path(url), durability=durability, shared=is_shared(url))

@@ -11,6 +11,8 @@ from gigq.errors import ConfigurationError
 
 DEFAULT_URL: Final = "gigq.db"
 
+_SHARED: Final = "shared=yes"
+
 
 def resolve_url(url: str | os.PathLike[str] | None) -> str:
     """Return a full `sqlite:///` URL for a path or URL; without one, for `$GIGQ_URL`, else for `gigq.db`.
@@ -30,15 +32,22 @@ def resolve_url(url: str | os.PathLike[str] | None) -> str:
     parts = urlsplit(text)
     if parts.scheme != "sqlite":
         raise ConfigurationError(f"the database must be a path or a sqlite:/// URL, got scheme {parts.scheme!r}")
-    if parts.netloc or not parts.path.strip("/") or parts.query or parts.fragment:
+    if parts.netloc or not parts.path.strip("/") or parts.fragment:
         raise ConfigurationError(f"expected sqlite:///relative/path.db or sqlite:////absolute/path.db, got {text!r}")
-    return sqlite_url(sqlite_path(text))
+    if parts.query not in ("", _SHARED):
+        raise ConfigurationError(f"after the ? of a database's URL only {_SHARED} is known, got {text!r}")
+    return sqlite_url(sqlite_path(text), shared=is_shared(text))
 
 
-def sqlite_url(path: Path) -> str:
+def sqlite_url(path: Path, *, shared: bool = False) -> str:
     """Return the URL of a file."""
     # Resolved, so that one file has one URL however it is written: jobs of two URLs cannot depend on each other.
-    return "sqlite:///" + quote(str(path.resolve()))
+    return "sqlite:///" + quote(str(path.resolve())) + (f"?{_SHARED}" if shared else "")
+
+
+def is_shared(url: str) -> bool:
+    """Return whether a URL says that others may write its database."""
+    return urlsplit(url).query == _SHARED
 
 
 def sqlite_path(url: str) -> Path:

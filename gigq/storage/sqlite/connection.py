@@ -5,15 +5,18 @@ from __future__ import annotations
 import os
 import random
 import sqlite3
+import tempfile
 import threading
 import time
 import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final, TypeVar
+from urllib.parse import quote
 
 from gigq.errors import GigQError, OutcomeUnknown, StorageBusy, StorageError
 from gigq.storage.sqlite import schema
+from gigq.storage.sqlite.permissions import check_permissions
 
 T = TypeVar("T")
 
@@ -41,8 +44,11 @@ class _Handle:
 class Database:
     """Transactions on one file. Every thread uses a connection of its own, opened when it is first needed."""
 
-    def __init__(self, path: Path, *, durability: str, busy_seconds: float = BUSY_SECONDS) -> None:
+    def __init__(
+        self, path: Path, *, durability: str, busy_seconds: float = BUSY_SECONDS, shared: bool = False
+    ) -> None:
         self.path = path
+        self._is_shared = shared  # with other users, on purpose
         self._synchronous = _SYNCHRONOUS[durability]
         self._busy_seconds = busy_seconds
         self._opening = threading.RLock()
@@ -127,23 +133,20 @@ class Database:
         if sqlite3.sqlite_version_info < schema.OLDEST_LIBRARY:
             oldest = ".".join(map(str, schema.OLDEST_LIBRARY))
             raise StorageError(f"gigq needs the SQLite library {oldest} or newer, got {sqlite3.sqlite_version}")
-        _create(self.path)
+        if not self._is_shared:
+            check_permissions(self.path)
         patience = _Patience(self._busy_seconds, self.path)
         while True:
             connection = None
             try:
-                connection = sqlite3.connect(
-                    self.path,
-                    timeout=0,  # see _Patience
-                    isolation_level=None,
-                    check_same_thread=False,  # a handle may be closed by the thread that collects it
-                    cached_statements=256,
-                )
+                connection = open_private(self.path)
                 connection.execute("PRAGMA journal_mode=WAL").fetchone()
                 connection.execute(f"PRAGMA synchronous={self._synchronous}")
                 connection.execute("PRAGMA temp_store=MEMORY")
                 connection.execute("PRAGMA trusted_schema=OFF")
                 schema.migrate(connection, self.path)
+                if not self._is_shared:
+                    check_permissions(self.path)  # again: its companions were made, or found, only now
                 return connection
             except BaseException as error:
                 if connection is not None:
@@ -228,23 +231,42 @@ def _translated(error: sqlite3.Error, path: Path) -> GigQError:
     return StorageError(f"{path}: {error} ({name}); nothing was stored")
 
 
-def _create(path: Path) -> None:
-    """Create the file, readable by its owner only, if it does not exist."""
-    # Under another name first: opening and closing the database's own file would drop the POSIX locks that SQLite
-    # holds on it in another thread (https://www.sqlite.org/howtocorrupt.html, section 2.2).
-    draft = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}")
+def open_private(path: Path) -> sqlite3.Connection:
+    """Return a connection to a file that is made, if it does not exist, readable by its owner only.
+
+    SQLite makes the file, with the mode of another one (https://www.sqlite.org/uri.html, "modeof"). Made by us it would
+    have to be closed by us, which drops the POSIX locks that SQLite may hold on it in another thread by then
+    (https://www.sqlite.org/howtocorrupt.html, section 2.2). Rejected: another name first and then a hard link, which
+    some filesystems do not have; the umask, which belongs to all threads.
+
+    Raises:
+        StorageError: it cannot be made.
+    """
     try:
         if path.exists():
-            return
-        os.close(os.open(draft, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+            # Not made again if it is deleted at this moment: the mode would be any.
+            return _open(f"{path.as_uri()}?mode=rw")
+        model, name = tempfile.mkstemp(dir=path.parent, prefix=".gigq-")
         try:
-            os.link(draft, path)
+            if hasattr(os, "fchmod"):
+                os.fchmod(model, 0o600)  # the umask may have taken even that
+            os.close(model)
+            return _open(f"{path.as_uri()}?mode=rwc&modeof={quote(os.fsencode(name))}")
         finally:
-            os.unlink(draft)
-    except FileExistsError:
-        return  # somebody else was faster
+            os.unlink(name)
     except OSError as error:
         raise StorageError(f"cannot create the database {path}: {error.strerror or error}") from error
+
+
+def _open(uri: str) -> sqlite3.Connection:
+    return sqlite3.connect(
+        uri,
+        uri=True,
+        timeout=0,  # see _Patience
+        isolation_level=None,
+        check_same_thread=False,  # a handle may be closed by the thread that collects it
+        cached_statements=256,
+    )
 
 
 # Forking is a matter of the whole process, so this registry is the one piece of module-level state: see os.fork.

@@ -24,6 +24,7 @@ class SqliteStorage:
         durability: `"power"` syncs each commit to the disk, `"process"` leaves that to the system.
         now: the wall clock, UTC epoch seconds.
         busy_seconds: how long a call waits for another program's lock before it raises StorageBusy.
+        shared: use the file although others can write it.
     """
 
     def __init__(
@@ -33,11 +34,12 @@ class SqliteStorage:
         durability: str = "power",
         now: Callable[[], float] = time.time,
         busy_seconds: float = BUSY_SECONDS,
+        shared: bool = False,
     ) -> None:
         self.path = Path(path).absolute()
-        self.url = sqlite_url(self.path)
+        self.url = sqlite_url(self.path, shared=shared)
         self._now = now
-        self._database = Database(self.path, durability=durability, busy_seconds=busy_seconds)
+        self._database = Database(self.path, durability=durability, busy_seconds=busy_seconds, shared=shared)
         self._waker = Waker()
 
     # -- submitters
