@@ -8,6 +8,7 @@ import click
 
 import gigq
 from gigq.cli.demo import demo
+from gigq.cli.doctor import doctor
 from gigq.cli.jobs import jobs
 from gigq.cli.overview import prune, stats, why
 from gigq.cli.text import plain
@@ -36,5 +37,5 @@ def main() -> None:
     """Run and look after gigq's jobs."""
 
 
-for command in (worker, jobs, stats, workers, prune, why, demo):
+for command in (worker, jobs, stats, workers, prune, why, doctor, demo):
     main.add_command(command)

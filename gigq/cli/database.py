@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import functools
+import json
 import os
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import click
@@ -17,7 +19,10 @@ from gigq.queue import JobQueue
 from gigq.storage.urls import resolve_url, sqlite_path
 from gigq.worker.source import ModuleTarget
 
-_ASK = "import sys; from gigq.worker.source import ModuleTarget; print(ModuleTarget.parse(sys.argv[1]).load().url)"
+_ASK = (
+    "import json, sys; from gigq.worker.source import ModuleTarget; app = ModuleTarget.parse(sys.argv[1]).load();"
+    " print(json.dumps([app.url, app.durability]))"
+)
 
 
 def with_queue(command: Callable[..., None]) -> Callable[..., None]:
@@ -44,22 +49,29 @@ def with_queue(command: Callable[..., None]) -> Callable[..., None]:
 def open_queue(db: str | None, app: str | None) -> JobQueue:
     """Return the queue that the options name; a database that does not exist is an error, not a new file."""
     if db is None and app is not None:
-        db = _url_of(app)
+        db, _ = ask_app(app)
     if db is None and not os.environ.get("GIGQ_URL"):
         raise click.UsageError("expected --db, --app or $GIGQ_URL to say which database; got none of them")
     url = resolve_url(db)
+    existing_file(url)
+    return JobQueue(url)
+
+
+def existing_file(url: str) -> Path:
+    """Return the file of a URL. Raises ClickException if there is none."""
     path = sqlite_path(url)
     if not path.is_file():
         what = "is not a file" if path.exists() else "does not exist"
         raise click.ClickException(f"the database {plain(path)} {what}")
-    return JobQueue(url)
+    return path
 
 
-def _url_of(app: str) -> str:
-    """Ask a process of its own, so that a listing never imports the app's code."""
+def ask_app(app: str) -> tuple[str, str]:
+    """Return an app's URL and durability. A process of its own is asked: a listing never imports the app's code."""
     ModuleTarget.parse(app)
     answer = subprocess.run([sys.executable, "-c", _ASK, app], capture_output=True, text=True, check=False)
     if answer.returncode != 0:
         *_, reason = answer.stderr.strip().splitlines() or ["no reason was given"]
         raise TargetError(f"cannot load {app}: {reason.removeprefix('gigq.errors.TargetError: ')}")
-    return answer.stdout.strip().splitlines()[-1]
+    url, durability = json.loads(answer.stdout.strip().splitlines()[-1])
+    return url, durability

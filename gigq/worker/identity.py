@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import os
 import socket
+from collections.abc import Callable
 from pathlib import Path
+
+from gigq.storage.rows import WorkerRow
 
 
 def host() -> str:
@@ -24,3 +27,10 @@ def process_started(pid: int) -> int | None:
         return None
     state, *fields = stat.rpartition(")")[2].split()
     return None if state in "ZX" else int(fields[18])
+
+
+def is_gone(worker: WorkerRow, own_host: str, started: Callable[[int], int | None] = process_started) -> bool:
+    """Return whether a worker's process has ended, as far as a process of `own_host` can know."""
+    if worker.host != own_host or worker.pid_started is None:
+        return False
+    return started(worker.pid) != worker.pid_started

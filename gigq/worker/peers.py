@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from typing import Final
 
 from gigq.storage.rows import WorkerRow
-from gigq.worker.identity import process_started
+from gigq.worker.identity import is_gone, process_started
 
 LEASE_SECONDS: Final = 10.0
 STEP_AT_MOST_SECONDS: Final = 3.0  # a longer silence of our own (a stopped process, a locked database) proves nothing
@@ -36,14 +36,9 @@ class Peers:
             beat, silent = self._silence.get(worker.id, (worker.beat, 0.0))
             silent = 0.0 if beat != worker.beat else silent + min(elapsed, STEP_AT_MOST_SECONDS)
             silence[worker.id] = (worker.beat, silent)
-            if self._is_gone(worker):
+            if is_gone(worker, self._own_host, self._started):
                 found[worker.id] = f"the process {worker.pid} of worker {worker.name} is gone"
             elif silent >= LEASE_SECONDS:
                 found[worker.id] = f"worker {worker.name} gave no sign of life for {LEASE_SECONDS:g} s"
         self._silence = silence
         return found
-
-    def _is_gone(self, worker: WorkerRow) -> bool:
-        if worker.host != self._own_host or worker.pid_started is None:
-            return False
-        return self._started(worker.pid) != worker.pid_started

@@ -47,7 +47,14 @@ class Field:
 
     def run_all_commands(self) -> str:
         """Run every command that looks at jobs, and return what they print."""
-        commands = [["jobs", "list"], ["stats"], ["workers"], ["prune", "--older-than", "1d"]]
+        commands = [
+            ["jobs", "list"],
+            ["stats"],
+            ["workers"],
+            ["doctor"],
+            ["doctor", "--full"],
+            ["prune", "--older-than", "1d"],
+        ]
         for job in self.jobs.values():
             commands += [["jobs", "show", job.id], ["why", job.id]]
         commands += [[*words, "--json"] for words in commands if words[0] not in ("prune", "why")]

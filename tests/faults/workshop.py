@@ -18,6 +18,7 @@ from types import ModuleType
 from typing import Any
 
 from gigq import Job, JobQueue, JobState
+from gigq.storage.sqlite.consistency import inconsistencies
 
 APPS = Path(__file__).parent / "apps"
 MARK = "GIGQ_FAULTS_FOLDER"  # in the environment of all processes that a workshop starts, and of what they start
@@ -176,6 +177,7 @@ class Workshop:
         self.queue.stats()  # makes the tables, if nobody has
         with closing(sqlite3.connect(self.path)) as database:
             assert database.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+            assert list(inconsistencies(database)) == []
             successes = Counter(
                 job_id for (job_id,) in database.execute("SELECT job_id FROM job_executions WHERE state = 'COMPLETED'")
             )

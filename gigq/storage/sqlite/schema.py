@@ -137,14 +137,20 @@ def migrate(connection: sqlite3.Connection, path: Path) -> None:
 
 
 def _version(connection: sqlite3.Connection, path: Path) -> int:
-    exists = connection.execute("SELECT 1 FROM sqlite_master WHERE type='table' AND name='gigq_migrations'").fetchone()
-    if not exists:
-        return 0
-    (version,) = connection.execute("SELECT max(version) FROM gigq_migrations").fetchone()
+    version = version_of(connection)
     if version > len(MIGRATIONS):
         raise SchemaTooNew(
             f"{path} has schema version {version}, this gigq knows up to {len(MIGRATIONS)}: upgrade gigq to use it"
         )
+    return version
+
+
+def version_of(connection: sqlite3.Connection) -> int:
+    """Return the version of the tables, 0 where there are none."""
+    exists = connection.execute("SELECT 1 FROM sqlite_master WHERE type='table' AND name='gigq_migrations'").fetchone()
+    if not exists:
+        return 0
+    (version,) = connection.execute("SELECT max(version) FROM gigq_migrations").fetchone()
     return int(version)
 
 
