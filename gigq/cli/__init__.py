@@ -7,6 +7,7 @@ import os
 import click
 
 import gigq
+from gigq.cli.backup import backup
 from gigq.cli.demo import demo
 from gigq.cli.doctor import doctor
 from gigq.cli.jobs import jobs
@@ -37,5 +38,5 @@ def main() -> None:
     """Run and look after gigq's jobs."""
 
 
-for command in (worker, jobs, stats, workers, prune, why, doctor, demo):
+for command in (worker, jobs, stats, workers, prune, why, doctor, backup, demo):
     main.add_command(command)

@@ -57,6 +57,16 @@ def open_queue(db: str | None, app: str | None) -> JobQueue:
     return JobQueue(url)
 
 
+def url_of(target: str) -> str:
+    """Return the URL of a database, or of the app of a module."""
+    return ask_app(target)[0] if is_app(target) else resolve_url(target)
+
+
+def is_app(target: str) -> bool:
+    """Return whether a target is `module:app` and not a database."""
+    return ":" in target and "://" not in target
+
+
 def existing_file(url: str) -> Path:
     """Return the file of a URL. Raises ClickException if there is none."""
     path = sqlite_path(url)

@@ -13,7 +13,7 @@ from typing import Final
 import click
 
 import gigq
-from gigq.cli.database import ask_app, existing_file
+from gigq.cli.database import ask_app, existing_file, is_app
 from gigq.cli.tables import as_json, make_console, print_json, styled
 from gigq.cli.text import plain
 from gigq.errors import GigQError
@@ -49,7 +49,7 @@ def _examine(target: str | None, *, full: bool) -> Iterator[Finding]:
     from gigq.storage.sqlite import inspection
 
     durability = None
-    if target is not None and ":" in target and "://" not in target:
+    if target is not None and is_app(target):
         target, durability = ask_app(target)
     elif target is None and not os.environ.get("GIGQ_URL"):
         raise click.UsageError("expected a database, module:app or $GIGQ_URL; got none of them")
