@@ -18,6 +18,7 @@ from gigq.job import Job
 from gigq.options import Options, TaskDefaults
 from gigq.queue import JobQueue, check_durability
 from gigq.retry import RetryPolicy
+from gigq.signing import SecretKey, Signer
 from gigq.storage import Durability
 from gigq.task import Task
 from gigq.workflow import Group
@@ -47,6 +48,9 @@ class App:
         name: tells apart apps of one program; by default the name of the module that makes it.
         durability: `"power"` keeps what was committed through a power cut, `"process"` only through the death of
             every process, and stores single jobs faster.
+        secret_key: signs arguments and results, so that nothing else is ever loaded: a str or bytes of at least 32
+            bytes, or a list of them, of which the first signs and all are accepted; without one `$GIGQ_SECRET_KEY`, or
+            what is in the file `$GIGQ_SECRET_KEY_FILE`, else nothing is signed.
         **task_defaults: options for every task of this app, see `task`.
 
     Raises:
@@ -59,6 +63,7 @@ class App:
         *,
         name: str | None = None,
         durability: Durability = "power",
+        secret_key: SecretKey | None = None,
         **task_defaults: Unpack[TaskDefaults],
     ) -> None:
         from gigq.storage.urls import resolve_url  # takes 7 ms, which `import gigq` does without
@@ -68,7 +73,7 @@ class App:
         self.durability: Durability = check_durability(durability)
         self._options = Options().changed(dict(task_defaults))
         self._tasks: dict[str, Task[..., Any, Any]] = {}
-        self._queue = JobQueue(self.url, durability=self.durability, tasks=self._tasks)
+        self._queue = JobQueue(self.url, durability=self.durability, tasks=self._tasks, secret_key=secret_key)
         _apps.add(self)
 
     def __repr__(self) -> str:
@@ -92,6 +97,11 @@ class App:
     def queue(self) -> JobQueue:
         """The store of this app's jobs."""
         return self._queue
+
+    @property
+    def signer(self) -> Signer | None:
+        """What signs the payloads of its jobs; None: they are not signed."""
+        return self._queue.signer
 
     @property
     def binding(self) -> Binding:

@@ -33,6 +33,10 @@ class PayloadError(GigQError, TypeError):
     """Arguments cannot be pickled, or stored bytes cannot be read back."""
 
 
+class SignatureError(PayloadError):
+    """A payload is not signed as it must be: it was changed, moved, or stored without the key. It was not loaded."""
+
+
 class DependencyError(GigQError, ValueError):
     """A dependency is unknown, makes a cycle, or contradicts another one. Nothing was stored."""
 

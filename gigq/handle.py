@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Mapping
 from datetime import timedelta
+from functools import partial
 from types import MappingProxyType
 from typing import Any, Generic, TypeVar, cast
 
@@ -12,6 +13,8 @@ from gigq.awaiting import Awaiter
 from gigq.context import is_in_job
 from gigq.errors import JobCancelled, JobFailed, JobTimedOut, NotSubmitted, WaitingInTask
 from gigq.reasons import why_pending
+from gigq.results import read_result
+from gigq.signing import Signer, using
 from gigq.states import JobState
 from gigq.storage.base import Storage
 from gigq.storage.rows import ExecutionRow, JobRow
@@ -28,11 +31,14 @@ _WAITING_IN_TASK = (
 class Binding:
     """The database that a job is in, and what a handle needs beside it."""
 
-    __slots__ = ("awaiter", "storage", "tasks")
+    __slots__ = ("awaiter", "signer", "storage", "tasks")
 
-    def __init__(self, storage: Storage, tasks: Mapping[str, Any] = MappingProxyType({})) -> None:
+    def __init__(
+        self, storage: Storage, tasks: Mapping[str, Any] = MappingProxyType({}), signer: Signer | None = None
+    ) -> None:
         self.storage = storage
         self.tasks = tasks
+        self.signer = signer  # of arguments and results; None: they are not signed
         self.awaiter = Awaiter(storage)
 
 
@@ -143,10 +149,13 @@ class JobHandle(Generic[R_co]):
         return cast("R_co", await awaiter.call(self._result, state))
 
     def _result(self, state: JobState) -> R_co:
-        storage = self._bound().storage
+        binding = self._bound()
+        storage = binding.storage
         if state is JobState.COMPLETED:
-            data = storage.result(self.id)
-            return cast("R_co", None if data is None else payload.loads(data, storage.result))
+            read = partial(read_result, storage, binding.signer)
+            data = read(self.id)
+            with using(binding.signer):
+                return cast("R_co", None if data is None else payload.loads(data, read))
         if state is JobState.FAILED:
             # The last one only: what earlier attempts raised is not why the job has failed.
             error = next((e.error for e in reversed(storage.executions(self.id))), None)

@@ -12,7 +12,9 @@ from gigq.errors import AlreadySubmitted, ConfigurationError, NotSubmitted, Task
 from gigq.handle import Binding, JobHandle
 from gigq.ids import new_id
 from gigq.options import Options, check_max_attempts, check_priority, check_queue, check_text, check_timeout
+from gigq.results import read_result
 from gigq.retry import RetryPolicy
+from gigq.signing import Signer, make_signer, using
 from gigq.storage import open_storage
 from gigq.storage.rows import BY_VALUE, JobRow, When
 
@@ -180,9 +182,14 @@ class Job(JobHandle[R_co]):
 
     def _definition(self) -> tuple[Any, tuple[Any, ...], dict[str, Any]]:
         if not hasattr(self, "_function"):
-            storage = self._bound().storage
-            task_name = storage.get(self.id).task
-            stored = payload.loads(storage.arguments(self.id), storage.result)
+            binding = self._bound()
+            storage, signer = binding.storage, binding.signer
+            row, data = storage.get(self.id), storage.arguments(self.id)
+            task_name = row.task
+            if signer is not None:
+                data = signer.check_arguments(data, row)
+            with using(signer):
+                stored = payload.loads(data, functools.partial(read_result, storage, signer))
             if task_name == BY_VALUE:
                 self._function, self._args, self._params = stored
             else:
@@ -281,10 +288,10 @@ def function_name(function: Any) -> str:
 
 
 @functools.lru_cache(maxsize=16)
-def _binding_for(url: str) -> Binding:
-    return Binding(open_storage(url))
+def _binding_for(url: str, signer: Signer | None) -> Binding:
+    return Binding(open_storage(url), signer=signer)
 
 
 def _restore(url: str, job_id: str) -> Job[Any]:
-    binding = _binding_for(url)
+    binding = _binding_for(url, make_signer(None))
     return Job.stored(binding.storage.get(job_id), binding)

@@ -20,7 +20,8 @@ from typing import Any, Final, NamedTuple
 
 import cloudpickle
 
-from gigq.errors import PayloadError
+from gigq.errors import PayloadError, SignatureError
+from gigq.signing import MARK
 
 PROTOCOL: Final = 5
 TRACEBACK_CHARS: Final = 20_000  # the end of a traceback is where the error is; endless recursion prints a megabyte
@@ -86,6 +87,11 @@ def loads(data: bytes, read_result: ResultReader) -> Any:
     except PayloadError:
         raise
     except Exception as error:  # unpickling runs code of any type: the cause is kept
+        if data.startswith(MARK):
+            raise SignatureError(
+                "stored data is signed, and this program has no secret key: "
+                "give it the key of the program that stored it"
+            ) from None
         raise PayloadError(f"stored data cannot be unpickled here: {_said(error)}") from error
     finally:
         _read_result.reset(token)

@@ -11,6 +11,7 @@ from gigq.errors import ConfigurationError
 from gigq.handle import Binding
 from gigq.job import Job
 from gigq.retry import seconds
+from gigq.signing import SecretKey, Signer, make_signer
 from gigq.states import JobState
 from gigq.storage import Durability, open_storage
 from gigq.storage.base import Storage
@@ -36,6 +37,9 @@ class JobQueue:
         durability: `"power"` keeps what was committed through a power cut, `"process"` only through the death of
             every process, and stores single jobs faster.
         tasks: tasks by name, to show the functions of stored jobs.
+        secret_key: signs arguments and checks results: a str or bytes of at least 32 bytes, or a list of them, of which
+            the first signs and all are accepted; without one `$GIGQ_SECRET_KEY`, or what is in the file
+            `$GIGQ_SECRET_KEY_FILE`, else nothing is signed.
     """
 
     def __init__(
@@ -44,12 +48,15 @@ class JobQueue:
         *,
         durability: Durability = "power",
         tasks: Mapping[str, Any] | None = None,
+        secret_key: SecretKey | None = None,
     ) -> None:
         from gigq.storage.urls import resolve_url  # takes 7 ms, which `import gigq` does without
 
         self.url = resolve_url(url)
         self.durability = check_durability(durability)
-        self._binding = Binding(open_storage(self.url, durability=durability), {} if tasks is None else tasks)
+        self._binding = Binding(
+            open_storage(self.url, durability=durability), {} if tasks is None else tasks, make_signer(secret_key)
+        )
 
     def __repr__(self) -> str:
         return f"JobQueue({self.url!r})"
@@ -61,6 +68,11 @@ class JobQueue:
     def storage(self) -> Storage:
         """The engine underneath."""
         return self._binding.storage
+
+    @property
+    def signer(self) -> Signer | None:
+        """What signs its payloads; None: they are not signed."""
+        return self._binding.signer
 
     @property
     def binding(self) -> Binding:

@@ -36,7 +36,11 @@ def submit(binding: Binding, jobs: Iterable[Job[Any]]) -> None:
         if not drafts:
             return
         _refuse_circles(drafts)
-        binding.storage.submit([draft.row(url) for draft in drafts.values()])
+        rows = [draft.row(url) for draft in drafts.values()]
+        signer = binding.signer
+        if signer is not None:
+            rows = [row._replace(arguments=signer.sign_arguments(row.arguments, row)) for row in rows]
+        binding.storage.submit(rows)
     except BaseException:
         for job in touched:
             job._url = None  # it is not stored: it can be changed, and submitted elsewhere

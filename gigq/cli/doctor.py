@@ -17,6 +17,7 @@ from gigq.cli.database import ask_app, existing_file, is_app
 from gigq.cli.tables import as_json, make_console, print_json, styled
 from gigq.cli.text import plain
 from gigq.errors import GigQError
+from gigq.signing import make_signer
 from gigq.storage.findings import Finding, Level, note, ok
 from gigq.storage.urls import is_shared, resolve_url
 from gigq.worker import identity
@@ -65,7 +66,7 @@ def _examine(target: str | None, *, full: bool) -> Iterator[Finding]:
     elif durability is not None:
         yield ok("durability", durability)
     is_gone = partial(identity.is_gone, own_host=identity.host())
-    yield from inspection.check_contents(path, full=full, now=time.time(), is_gone=is_gone)
+    yield from inspection.check_contents(path, full=full, now=time.time(), is_gone=is_gone, signer=make_signer(None))
 
 
 def _print(findings: list[Finding]) -> None:

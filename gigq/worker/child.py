@@ -22,7 +22,9 @@ from contextvars import copy_context
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, NoReturn, cast
 
+from gigq.results import read_result
 from gigq.retry import RetryPolicy
+from gigq.signing import Signer
 from gigq.storage import Durability, open_storage
 from gigq.storage.base import Storage
 from gigq.storage.leases import claimed_job
@@ -80,6 +82,7 @@ class Child:
         settings: Settings,
         tasks: Mapping[str, TaskLike],
         default_policy: RetryPolicy,
+        signer: Signer | None,
     ) -> None:
         self._fds = descriptors
         self._key = settings.key
@@ -99,10 +102,11 @@ class Child:
         self._executor = Executor(
             tasks,
             default_policy,
-            read_result=lambda job_id: self._open().result(job_id),
+            read_result=lambda job_id: read_result(self._open(), signer, job_id),
             read_arguments=lambda job_id: self._open().arguments(job_id),
             run_async=self._coroutines.run,
             result_limit_bytes=settings.result_limit_bytes,
+            signer=signer,
         )
 
     def serve(self) -> None:
@@ -297,11 +301,15 @@ class _Coroutines:
 
 
 def run_child(
-    descriptors: Descriptors, settings: Settings, tasks: Mapping[str, TaskLike], default_policy: RetryPolicy
+    descriptors: Descriptors,
+    settings: Settings,
+    tasks: Mapping[str, TaskLike],
+    default_policy: RetryPolicy,
+    signer: Signer | None,
 ) -> NoReturn:
     """Be a child of the forker. Ends the process without atexit hooks: one that hangs would keep it for ever."""
     try:
-        Child(descriptors.raised(), settings, tasks, default_policy).serve()
+        Child(descriptors.raised(), settings, tasks, default_policy, signer).serve()
     except BaseException:  # not a task's failure: those end in `execute`. Whatever it is, a process must not outlive it
         import traceback
 

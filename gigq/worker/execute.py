@@ -17,9 +17,10 @@ from types import TracebackType
 from typing import Any, Final, NamedTuple
 
 from gigq.context import CurrentJob, ProgressSink, enter_job
-from gigq.errors import ConfigurationError, PayloadError, StorageError
+from gigq.errors import ConfigurationError, PayloadError, SignatureError, StorageError
 from gigq.payload import SCALARS, TRACEBACK_CHARS, Failure, dumps, loads, storable
 from gigq.retry import Retry, RetryPolicy, seconds
+from gigq.signing import Signer, use_signer
 from gigq.storage.leases import ClaimedJob
 from gigq.storage.rows import BY_VALUE
 from gigq.worker.source import TaskLike
@@ -55,6 +56,7 @@ class Executor:
         read_arguments: gives arguments too big to travel with the job.
         run_async: runs a coroutine to its end.
         result_limit_bytes: a bigger result is a failure.
+        signer: checks arguments before they are loaded, and signs results; None: they are not signed.
     """
 
     tasks: Mapping[str, TaskLike]
@@ -63,6 +65,7 @@ class Executor:
     read_arguments: Callable[[str], bytes]
     run_async: Callable[[Coroutine[Any, Any, Any]], Any]
     result_limit_bytes: int = RESULT_LIMIT_BYTES
+    signer: Signer | None = None
 
     def execute(self, job: ClaimedJob, report: ProgressSink) -> Execution:
         """Run `job` and say how it ended. Raises nothing but `Overdue`."""
@@ -73,6 +76,8 @@ class Executor:
         timeout = job.timeout
         deadline = None if timeout is None else time.monotonic() + timeout
         enter_job(CurrentJob(job.id, job.name, job.task, job.queue, job.attempt, job.max_attempts, deadline, report))
+        if self.signer is not None:
+            use_signer(self.signer)  # in this job's context: for queues and handles that the task makes
         try:
             return self._run(job)
         except Overdue:
@@ -83,7 +88,11 @@ class Executor:
     def _run(self, job: ClaimedJob) -> Execution:
         try:
             data = self.read_arguments(job.id) if job.arguments is None else job.arguments
+            if self.signer is not None:
+                data = self.signer.check_arguments(data, job)
             arguments = loads(data, self.read_result)
+        except SignatureError as error:  # another attempt would find the same bytes
+            return Execution(failure=_describe(error))
         except StorageError as error:  # not the task's doing, so the task's policy has no say in it
             return Execution(failure=_describe(error), retryable=True)
         if job.task == BY_VALUE:
@@ -103,11 +112,11 @@ class Executor:
             if mismatch is None:
                 raise
             return Execution(failure=Failure("TypeError", mismatch, ""))
-        if value is None:
+        if value is None and self.signer is None:
             return Execution()
         if type(value) not in SCALARS and isinstance(value, Coroutine):
             value = self.run_async(value)
-            if value is None:
+            if value is None and self.signer is None:
                 return Execution()
         try:
             result, outputs = dumps(value, what="the result")
@@ -122,7 +131,8 @@ class Executor:
                 "write it to a file or a bucket and return its name"
             )
             return Execution(failure=Failure("ResultTooLarge", text, ""))
-        return Execution(result)
+        # None is signed too: else to delete a result would be to forge one.
+        return Execution(result if self.signer is None else self.signer.sign_result(result, job.id, job.task))
 
     def _failed(self, job: ClaimedJob, error: BaseException) -> Execution:
         failure = _describe(error)

@@ -24,9 +24,10 @@ from typing import Any, Final, NoReturn
 
 from gigq.errors import TargetError
 from gigq.retry import RetryPolicy
+from gigq.signing import KEY_VARIABLE, Signer
 from gigq.worker.child import Descriptors, Settings, run_child
 from gigq.worker.pools.base import hello_of
-from gigq.worker.source import ModuleTarget, TaskSource
+from gigq.worker.source import ModuleTarget, TaskSource, signer_of
 
 CONTROL_FD: Final = 3  # of the socket, in an interpreter that was started for this
 READ_BYTES: Final = 64 * 1024
@@ -41,8 +42,9 @@ _IGNORED: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 class Forker:
     """The loop of the forker process."""
 
-    def __init__(self, control: socket.socket, parent_pid: int) -> None:
+    def __init__(self, control: socket.socket, parent_pid: int, signer: Signer | None = None) -> None:
         self._control = control
+        self._signer = signer
         self._parent_pid = parent_pid
         self._pid = os.getpid()
         self._parent_fd = _pidfd(parent_pid)
@@ -56,6 +58,7 @@ class Forker:
         """Load the app, say hello, then serve until the supervisor ends."""
         try:
             self._source = load()
+            self._signer = self._signer or signer_of(self._source)
             self._say(_hello(self._source))
         except TargetError as error:
             self._say({"is": "error", "message": str(error)})
@@ -63,6 +66,7 @@ class Forker:
         except BaseException as error:  # a module may call sys.exit while it is imported
             self._say({"is": "error", "message": f"loading the app failed: {type(error).__name__}: {error}"})
             return
+        os.environ.pop(KEY_VARIABLE, None)  # programs that tasks start do not need it
         # After loading: the app's modules may have set handlers of their own.
         for sig in _IGNORED:
             signal.signal(sig, signal.SIG_IGN)
@@ -149,7 +153,7 @@ class Forker:
                 os.close(self._parent_fd)
             source = self._source
             tasks, policy = ({}, RetryPolicy()) if source is None else (source.tasks, source.default_policy)
-            run_child(descriptors, settings, tasks, policy)
+            run_child(descriptors, settings, tasks, policy, self._signer)
         finally:
             os._exit(1)
 
@@ -229,14 +233,14 @@ def reset_signals() -> None:
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
 
 
-def run_forked(control: socket.socket, parent_pid: int, source: TaskSource) -> NoReturn:
+def run_forked(control: socket.socket, parent_pid: int, source: TaskSource, signer: Signer | None) -> NoReturn:
     """Be the forker in a process just forked from the supervisor."""
     try:
         reset_signals()
         for sig in _IGNORED:
             signal.signal(sig, signal.SIG_IGN)
         os.setsid()  # a terminal's Ctrl-C is for the supervisor, which ends children when it wants to
-        Forker(control, parent_pid).serve(lambda: source)
+        Forker(control, parent_pid, signer).serve(lambda: source)
     except BaseException:  # it must not go on in the program that it was forked from
         import traceback
 
@@ -260,8 +264,11 @@ def main() -> None:
     target = settings["target"]
     if "" not in sys.path and os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())  # for functions that were pickled by the name of a module
+    if settings["key variable"] is not None:
+        os.environ[KEY_VARIABLE] = settings["key variable"]  # for the app; what /proc shows stays as it was
+    signer = None if settings["keys"] is None else Signer.of(settings["keys"])
     try:
-        Forker(control, settings["parent"]).serve(ModuleTarget(*target).load if target else lambda: None)
+        Forker(control, settings["parent"], signer).serve(ModuleTarget(*target).load if target else lambda: None)
     except BrokenPipeError:  # the supervisor has gone
         pass
     finally:

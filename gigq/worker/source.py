@@ -14,6 +14,7 @@ from typing import Any, Final, NamedTuple, Protocol, runtime_checkable
 
 from gigq.errors import TargetError
 from gigq.retry import RetryPolicy
+from gigq.signing import Signer, make_signer
 
 _DOTTED: Final = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*", re.ASCII)
 
@@ -50,6 +51,11 @@ class TaskSource(Protocol):
 
     @property
     def default_policy(self) -> RetryPolicy: ...
+
+
+def signer_of(source: TaskSource | None) -> Signer | None:
+    """Return what signs the payloads of a source of tasks; without a source, what the environment names."""
+    return make_signer(None) if source is None else getattr(source, "signer", None)
 
 
 class ModuleTarget(NamedTuple):

@@ -17,6 +17,7 @@ from gigq.errors import ConfigurationError, TargetError, WorkerError
 from gigq.options import check_queue
 from gigq.queue import JobQueue, check_durability
 from gigq.retry import seconds
+from gigq.signing import SecretKey, make_signer
 from gigq.storage import open_storage
 from gigq.storage.rows import WorkerRow
 from gigq.storage.urls import resolve_url, sqlite_path
@@ -54,6 +55,8 @@ class Worker:
         drain: seconds that running jobs have to finish after the first TERM or INT.
         soft_timeouts: let the thread and inline pools take tasks with a timeout, which is then only noted afterwards;
             without, they leave those tasks to other workers.
+        secret_key: checks arguments and signs results, as the one of `App`; by default that of the app or queue, else
+            that of the environment.
 
     Raises:
         ConfigurationError, TargetError: an argument has a wrong value.
@@ -70,8 +73,13 @@ class Worker:
         burst: bool = False,
         drain: float = DRAIN_SECONDS,
         soft_timeouts: bool = False,
+        secret_key: SecretKey | None = None,
     ) -> None:
         self._source, self._url, self._durability = _resolve(target)
+        if secret_key is None:
+            self._signer = target.signer if isinstance(target, JobQueue) else None
+        else:
+            self._signer = make_signer(secret_key)
         if concurrency is not None and (isinstance(concurrency, bool) or not isinstance(concurrency, int)):
             raise ConfigurationError(f"concurrency must be an int, got {concurrency!r}")
         self.concurrency = usable_cpus() if concurrency is None else concurrency
@@ -194,11 +202,15 @@ class Worker:
     def _make_pool(self) -> Pool:
         if self.pool == "thread":
             return ThreadPool(
-                self._source, url=self._url, concurrency=self.concurrency, soft_timeouts=self._soft_timeouts
+                self._source,
+                url=self._url,
+                concurrency=self.concurrency,
+                soft_timeouts=self._soft_timeouts,
+                signer=self._signer,
             )
         if self.pool == "inline":
-            return InlinePool(self._source, url=self._url, soft_timeouts=self._soft_timeouts)
-        return ProcessPool(self._source, url=self._url, concurrency=self.concurrency)
+            return InlinePool(self._source, url=self._url, soft_timeouts=self._soft_timeouts, signer=self._signer)
+        return ProcessPool(self._source, url=self._url, concurrency=self.concurrency, signer=self._signer)
 
     def _row(self, worker_id: str, hello: Hello, address: str | None) -> WorkerRow:
         now = time.time()

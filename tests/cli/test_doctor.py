@@ -310,3 +310,23 @@ def test_nobody_is_read_in_the_middle_of_a_write(path: Path, queue: JobQueue, mo
     findings = inspection.check_contents(path, full=True, now=time.time(), is_gone=lambda worker: False)
     assert ways == ["immutable=1", "mode=ro"]
     assert not any(finding.level is Level.PROBLEM for finding in findings)
+
+
+# -- signatures
+
+
+def test_with_the_key_any_flipped_bit_of_a_payload_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    key, path = "k" * 40, tmp_path / "jobs.db"
+    signed = JobQueue(path, secret_key=key)
+    signed.submit(Job("marked", len, args=["<<<payload>>>"]))
+    Worker(signed, pool="inline", burst=True).run()
+    signed.close()
+    assert examine(path, "--full")["signatures"][0]["level"] == "note"
+    assert "signatures" not in examine(path)
+    monkeypatch.setenv("GIGQ_SECRET_KEY", key)
+    assert examine(path, "--full")["signatures"][0]["text"] == "those of all 2 payloads fit"
+    flip(path, path.read_bytes().rindex(b"<<<payload>>>") + 4, bit=0)  # the first is in the summary
+    (text,) = problems(examine(path, "--full", code=1))
+    assert text.startswith("1 of 2 payloads will be refused: the signature does not fit the arguments of job")
+    monkeypatch.delenv("GIGQ_SECRET_KEY")
+    assert not problems(examine(path, "--full"))  # without it, nothing can see that

@@ -10,6 +10,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Final
 
+from gigq.signing import Signer
 from gigq.storage.findings import Finding, note, ok, problem
 from gigq.storage.rows import WorkerRow
 from gigq.storage.sqlite import schema
@@ -17,6 +18,7 @@ from gigq.storage.sqlite.consistency import inconsistencies
 from gigq.storage.sqlite.filesystem import filesystem_of, is_network
 from gigq.storage.sqlite.holders import check_clock, check_workers
 from gigq.storage.sqlite.log import CHECKED_BYTES, read_log
+from gigq.storage.sqlite.payload_checks import check_signatures
 from gigq.storage.sqlite.permissions import COMPANIONS, complaints
 
 LARGE_LOG_BYTES: Final = 64 * 1024 * 1024  # it is emptied at 4 MB, unless somebody reads for long
@@ -115,7 +117,9 @@ def check_log(path: Path, *, full: bool) -> Iterator[Finding]:
         yield ok("log", f"{size}, {state.commits:,} commits{part}")
 
 
-def check_contents(path: Path, *, full: bool, now: float, is_gone: Callable[[WorkerRow], bool]) -> list[Finding]:
+def check_contents(
+    path: Path, *, full: bool, now: float, is_gone: Callable[[WorkerRow], bool], signer: Signer | None = None
+) -> list[Finding]:
     """Look at what is in the database, as it is at one moment. `is_gone` knows workers whose process has ended."""
 
     def look(db: sqlite3.Connection) -> Iterator[Finding]:
@@ -123,6 +127,7 @@ def check_contents(path: Path, *, full: bool, now: float, is_gone: Callable[[Wor
         yield from check_clock(db, now)
         if full:
             yield from _check_rows(db)
+            yield from check_signatures(db, signer)
 
     # Without a log nobody has it open, as a rule, and the file is all there is. Opened in the usual way, SQLite would
     # make a log and its shared memory, and leave both behind.

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 from gigq.errors import WorkerError
+from gigq.signing import Signer
 from gigq.worker.pools import channel
 from gigq.worker.pools.base import Hello
 from gigq.worker.pools.children import Child
@@ -44,9 +45,16 @@ class Happenings(NamedTuple):
 class Crew:
     """All children of a pool, and the forker that makes them. None of its methods waits, but for `start` and `stop`."""
 
-    def __init__(self, source: TaskSource | ModuleTarget | None, concurrency: int, result_limit_bytes: int) -> None:
+    def __init__(
+        self,
+        source: TaskSource | ModuleTarget | None,
+        concurrency: int,
+        result_limit_bytes: int,
+        signer: Signer | None = None,
+    ) -> None:
         self.children: list[Child] = []
         self._source = source
+        self._signer = signer
         self._concurrency = concurrency
         self._result_limit_bytes = result_limit_bytes
         self._by_fd: dict[int, Child] = {}  # readable means outcomes
@@ -59,7 +67,7 @@ class Crew:
 
     def start(self, url: str | None) -> Hello:
         """Start the forker and the children; `url` is the database, None: the app's own."""
-        self._link = ForkerLink(self._source)
+        self._link = ForkerLink(self._source, self._signer)
         self._epoll = select.epoll()
         # Copies of these descriptors in other forked processes would be found by tasks that write to whatever is open.
         disown = weakref.WeakMethod(self._disown)
@@ -235,6 +243,6 @@ class Crew:
         known = {death.child.number for death in deaths}
         cause = "killed, because the process that forked it died"
         deaths += [Death(child, signal.SIGKILL, cause) for child in self.children if child.number not in known]
-        self._link = ForkerLink(self._source)
+        self._link = ForkerLink(self._source, self._signer)
         self._epoll.register(self._link, select.EPOLLIN)
         return deaths

@@ -16,6 +16,7 @@ from typing import Any, Final
 
 from gigq.errors import TargetError, WorkerError
 from gigq.retry import RetryPolicy
+from gigq.signing import KEY_VARIABLE, Signer
 from gigq.worker.pools.base import Hello, TaskOptions
 from gigq.worker.source import ModuleTarget, TaskSource
 
@@ -29,18 +30,18 @@ _PROGRAM: Final = "import sys; sys.path.append({folder!r}); from gigq.worker.for
 class ForkerLink:
     """A running forker process, and the socket to it."""
 
-    def __init__(self, source: TaskSource | ModuleTarget | None) -> None:
-        """Start a forker.
+    def __init__(self, source: TaskSource | ModuleTarget | None, signer: Signer | None = None) -> None:
+        """Start a forker. `signer` goes before what the source, or the environment, has.
 
         Raises:
             WorkerError: there is no process or no descriptor left for it.
         """
         try:
-            self._start(source)
+            self._start(source, signer)
         except OSError as error:
             raise WorkerError(f"the process that forks children cannot be started: {error}") from error
 
-    def _start(self, source: TaskSource | ModuleTarget | None) -> None:
+    def _start(self, source: TaskSource | ModuleTarget | None, signer: Signer | None) -> None:
         ours, theirs = socket.socketpair()
         self._socket = ours
         self._data = b""
@@ -49,10 +50,15 @@ class ForkerLink:
         try:
             if source is None or isinstance(source, ModuleTarget):
                 self.pid = _spawn(theirs, "" if source is None else str(source))
-                start = {"parent": os.getpid(), "target": None if source is None else list(source)}
+                start = {
+                    "parent": os.getpid(),
+                    "target": None if source is None else list(source),
+                    "keys": None if signer is None else signer.keys(),
+                    "key variable": os.environ.get(KEY_VARIABLE),
+                }
                 ours.sendall(json.dumps(start).encode() + b"\n")
             else:
-                self.pid = _fork(theirs, source, ours)
+                self.pid = _fork(theirs, source, ours, signer)
         except BaseException:
             ours.close()
             raise
@@ -134,13 +140,14 @@ def _spawn(theirs: socket.socket, label: str) -> int:
     return os.posix_spawn(
         sys.executable,
         [sys.executable, "-c", _PROGRAM.format(folder=folder), "gigq-forker", label],  # the last two are for `ps`
-        os.environ,
+        # Without the key: whoever may look at the processes of this user reads /proc/*/environ. It goes by the socket.
+        {name: value for name, value in os.environ.items() if name != KEY_VARIABLE},
         file_actions=[(os.POSIX_SPAWN_DUP2, theirs.fileno(), CONTROL_FD)],
         setsigmask=(),
     )
 
 
-def _fork(theirs: socket.socket, source: TaskSource, ours: socket.socket) -> int:
+def _fork(theirs: socket.socket, source: TaskSource, ours: socket.socket, signer: Signer | None) -> int:
     from gigq.worker.forker import run_forked
 
     parent = os.getpid()
@@ -157,7 +164,7 @@ def _fork(theirs: socket.socket, source: TaskSource, ours: socket.socket) -> int
             pid = os.fork()
         if pid == 0:
             ours.close()
-            run_forked(theirs, parent, source)
+            run_forked(theirs, parent, source, signer)
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
     return pid

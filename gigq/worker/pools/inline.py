@@ -6,6 +6,7 @@ import contextlib
 import os
 from collections.abc import Sequence
 
+from gigq.signing import Signer
 from gigq.storage.leases import ClaimedJob
 from gigq.worker.pools.base import Ended, Hello, PoolEvent, Progress
 from gigq.worker.pools.local import LocalExecutor
@@ -19,10 +20,15 @@ class InlinePool:
     can_kill = False
 
     def __init__(
-        self, source: TaskSource | ModuleTarget | None, *, url: str | None, soft_timeouts: bool = False
+        self,
+        source: TaskSource | ModuleTarget | None,
+        *,
+        url: str | None,
+        soft_timeouts: bool = False,
+        signer: Signer | None = None,
     ) -> None:
         self.concurrency = 1
-        self._local = LocalExecutor(source, url, soft_timeouts=soft_timeouts)
+        self._local = LocalExecutor(source, url, soft_timeouts=soft_timeouts, signer=signer)
         self._events: list[PoolEvent] = []
 
     def start(self) -> Hello:

@@ -10,14 +10,16 @@ from typing import Any, cast
 
 from gigq.context import ProgressSink
 from gigq.payload import Failure
+from gigq.results import read_result
 from gigq.retry import RetryPolicy
+from gigq.signing import Signer
 from gigq.storage import Durability, open_storage
 from gigq.storage.base import Storage
 from gigq.storage.leases import ClaimedJob, End
 from gigq.worker.execute import RESULT_LIMIT_BYTES, Execution, Executor
 from gigq.worker.pools import endings
 from gigq.worker.pools.base import Ended, Hello, hello_of
-from gigq.worker.source import ModuleTarget, TaskSource
+from gigq.worker.source import ModuleTarget, TaskSource, signer_of
 
 log = logging.getLogger("gigq.worker")
 
@@ -37,10 +39,12 @@ class LocalExecutor:
         *,
         soft_timeouts: bool,
         result_limit_bytes: int = RESULT_LIMIT_BYTES,
+        signer: Signer | None = None,
     ) -> None:
         self._source = source
         self._url = url
         self._soft_timeouts = soft_timeouts
+        self._signer = signer
         self._result_limit_bytes = result_limit_bytes
         self._durability = "power"
         self._storage: Storage | None = None
@@ -53,13 +57,15 @@ class LocalExecutor:
             hello = _without_timeouts(hello, source)
         self._url = self._url or hello.url
         self._durability = hello.durability
+        signer = self._signer or signer_of(source)
         self._executor = Executor(
             {} if source is None else source.tasks,
             RetryPolicy() if source is None else source.default_policy,
-            read_result=lambda job_id: self._open().result(job_id),
+            read_result=lambda job_id: read_result(self._open(), signer, job_id),
             read_arguments=lambda job_id: self._open().arguments(job_id),
             run_async=_run_async,
             result_limit_bytes=self._result_limit_bytes,
+            signer=signer,
         )
         return hello
 

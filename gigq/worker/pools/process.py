@@ -8,6 +8,7 @@ import time
 from collections.abc import Sequence
 from typing import Final
 
+from gigq.signing import Signer
 from gigq.storage.leases import ClaimedJob, End
 from gigq.worker.child import SOFT_SIGNAL
 from gigq.worker.execute import RESULT_LIMIT_BYTES
@@ -43,6 +44,7 @@ class ProcessPool:
         url: the database, from which children read big arguments and outputs; None: the app's own.
         concurrency: how many children.
         result_limit_bytes: a bigger pickled result is a failure.
+        signer: checks and signs payloads, in the children; None: what the app has, or without one the environment.
     """
 
     can_kill = True
@@ -54,10 +56,11 @@ class ProcessPool:
         url: str | None,
         concurrency: int,
         result_limit_bytes: int = RESULT_LIMIT_BYTES,
+        signer: Signer | None = None,
     ) -> None:
         self.concurrency = concurrency
         self._url = url
-        self._crew = Crew(source, concurrency, result_limit_bytes)
+        self._crew = Crew(source, concurrency, result_limit_bytes, signer)
         self._children = self._crew.children
         self._estimates = Estimates()
         self._events: list[PoolEvent] = []

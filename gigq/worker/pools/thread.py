@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Final
 
+from gigq.signing import Signer
 from gigq.storage.leases import ClaimedJob
 from gigq.worker.pools import endings
 from gigq.worker.pools.base import Hello, PoolEvent, Progress
@@ -36,9 +37,10 @@ class ThreadPool:
         url: str | None,
         concurrency: int,
         soft_timeouts: bool = False,
+        signer: Signer | None = None,
     ) -> None:
         self.concurrency = concurrency
-        self._local = LocalExecutor(source, url, soft_timeouts=soft_timeouts)
+        self._local = LocalExecutor(source, url, soft_timeouts=soft_timeouts, signer=signer)
         self._changed = threading.Condition()  # guards what follows, up to the blank line
         self._waiting: deque[ClaimedJob] = deque()
         self._running = 0
