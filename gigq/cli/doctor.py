@@ -31,9 +31,10 @@ _STYLES: Final = {Level.OK: "green", Level.NOTE: "yellow", Level.PROBLEM: "bold 
 @as_json
 @click.pass_context
 def doctor(ctx: click.Context, target: str | None, full: bool, as_json: bool) -> None:
-    """Look for what is wrong with a database (path, URL or module:app; default: $GIGQ_URL) and say what to do.
+    """Look for what is wrong with a database, and say what to do.
 
-    Exits with 1 if there is a problem. Nothing is written or unpickled.
+    The database is named by a path, a URL or its app (module:app); by default $GIGQ_URL does. Exits with 1 if there is
+    a problem. Nothing is written or unpickled.
     """
     try:
         findings = list(_examine(target, full=full))
