@@ -113,11 +113,35 @@ class RetryPolicy(NamedTuple):
 
     @classmethod
     def from_json(cls, text: str) -> RetryPolicy:
-        """Return the policy that `to_json` wrote."""
+        """Return the policy that `to_json` wrote.
+
+        Raises:
+            ConfigurationError: it is something else.
+        """
         import json
 
-        values = json.loads(text)
-        return cls(**{**values, "on": tuple(values["on"])})
+        try:
+            values = json.loads(text)
+            policy = cls(**{**values, "on": tuple(values["on"])})
+            if not all(isinstance(name, str) for name in policy.on) or not isinstance(policy.on_timeout, bool):
+                raise ValueError("on must be names, on_timeout true or false")
+            seconds("delay", policy.delay)
+            seconds("max_delay", policy.max_delay)
+            _number("backoff", policy.backoff, at_least=1.0, at_most=float("inf"))
+            _number("jitter", policy.jitter, at_least=0.0, at_most=1.0)
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise ConfigurationError(f"a stored retry policy makes no sense: {error}; got {text[:200]!r}") from error
+        return policy
+
+    @classmethod
+    def stored(cls, text: str | None, default: RetryPolicy) -> RetryPolicy:
+        """Return the policy of a row; `default` where it has none, or rubbish: a worker must outlive its rows."""
+        if text is None:
+            return default
+        try:
+            return cls.from_json(text)
+        except ConfigurationError:
+            return default
 
 
 def _exception_names(value: Any) -> tuple[str, ...]:

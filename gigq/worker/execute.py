@@ -140,11 +140,8 @@ class Executor:
             return Execution(failure=failure, retryable=True, retry_delay=_asked_delay(error))
         if not isinstance(error, Exception):
             return Execution(failure=failure, retryable=True)
-        if job.policy is not None:
-            policy = RetryPolicy.from_json(job.policy)
-        else:
-            task = self.tasks.get(job.task)
-            policy = self.default_policy if task is None else task.policy
+        task = self.tasks.get(job.task)
+        policy = RetryPolicy.stored(job.policy, self.default_policy if task is None else task.policy)
         return Execution(failure=failure, retryable=policy.covers(error))
 
 

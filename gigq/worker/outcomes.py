@@ -70,7 +70,5 @@ def _retry_in(ended: Ended, hello: Hello) -> float | None:
 
 
 def _policy(job: ClaimedJob, hello: Hello) -> RetryPolicy:
-    if job.policy is not None:
-        return RetryPolicy.from_json(job.policy)
     task = hello.tasks.get(job.task)
-    return hello.default_policy if task is None else task.policy
+    return RetryPolicy.stored(job.policy, hello.default_policy if task is None else task.policy)
