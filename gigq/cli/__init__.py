@@ -12,9 +12,9 @@ from gigq.cli.demo import demo
 from gigq.cli.doctor import doctor
 from gigq.cli.jobs import jobs
 from gigq.cli.overview import prune, stats, why
-from gigq.cli.text import plain
 from gigq.cli.worker import worker
 from gigq.cli.workers import workers
+from gigq.plain import plain
 
 
 class _Commands(click.Group):

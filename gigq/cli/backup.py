@@ -7,8 +7,8 @@ from pathlib import Path
 import click
 
 from gigq.cli.database import existing_file, url_of
-from gigq.cli.text import plain
 from gigq.errors import GigQError
+from gigq.plain import plain
 
 
 @click.command()

@@ -13,8 +13,8 @@ from typing import Any
 
 import click
 
-from gigq.cli.text import plain
 from gigq.errors import GigQError, TargetError
+from gigq.plain import plain
 from gigq.queue import JobQueue
 from gigq.storage.urls import resolve_url, sqlite_path
 from gigq.worker.source import ModuleTarget

@@ -15,8 +15,8 @@ import click
 import gigq
 from gigq.cli.database import ask_app, existing_file, is_app
 from gigq.cli.tables import as_json, make_console, print_json, styled
-from gigq.cli.text import plain
 from gigq.errors import GigQError
+from gigq.plain import plain
 from gigq.signing import make_signer
 from gigq.storage.findings import Finding, Level, note, ok
 from gigq.storage.urls import is_shared, resolve_url

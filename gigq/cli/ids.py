@@ -6,8 +6,8 @@ from typing import Final
 
 import click
 
-from gigq.cli.text import plain
 from gigq.errors import JobNotFound
+from gigq.plain import plain
 from gigq.storage.base import Storage
 
 LEAST_START: Final = 4  # characters; a shorter one is more likely a slip than an id

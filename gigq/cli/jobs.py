@@ -11,8 +11,9 @@ import click
 from gigq.cli.database import with_queue
 from gigq.cli.ids import whole_id
 from gigq.cli.tables import Column, as_json, print_json, print_table, styled
-from gigq.cli.text import age, plain
+from gigq.cli.text import age
 from gigq.options import DEFAULT_QUEUE
+from gigq.plain import plain
 from gigq.queue import JobQueue
 from gigq.states import JobState
 from gigq.storage.rows import JobRow

@@ -11,7 +11,7 @@ from typing import Final, Literal
 
 import click
 
-from gigq.cli.text import plain
+from gigq.plain import plain
 
 LogFormat = Literal["text", "json"]
 

@@ -10,7 +10,7 @@ import click
 from gigq.cli.database import with_queue
 from gigq.cli.ids import whole_id
 from gigq.cli.tables import Column, as_json, print_json, print_table, styled
-from gigq.cli.text import plain
+from gigq.plain import plain
 from gigq.queue import JobQueue
 from gigq.reasons import why_pending
 

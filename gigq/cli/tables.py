@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
 import click
 
-from gigq.cli.text import plain
+from gigq.plain import plain
 from gigq.states import JobState
 
 if TYPE_CHECKING:

@@ -1,23 +1,10 @@
-"""Values from the database as text for people, safe for a terminal."""
+"""Lengths of time and instants as text for people."""
 
 from __future__ import annotations
 
-import unicodedata
 from typing import Final
 
 _UNITS: Final = ((86400.0, "d"), (3600.0, "h"), (60.0, "min"))
-
-
-def plain(value: object) -> str:
-    """Return `value` as text in which control characters and marks that reorder text are spelled out."""
-    return "".join(
-        character if unicodedata.category(character) not in ("Cc", "Cf", "Cs", "Zl", "Zp") else _spelled(character)
-        for character in str(value)
-    )
-
-
-def _spelled(character: str) -> str:
-    return character.encode("unicode_escape", "backslashreplace").decode("ascii")
 
 
 def duration(seconds: float) -> str:

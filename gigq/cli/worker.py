@@ -9,8 +9,8 @@ from typing import Any
 import click
 
 from gigq.cli.log_format import LogFormat, start_logging
-from gigq.cli.text import plain
 from gigq.errors import GigQError
+from gigq.plain import plain
 
 
 @click.command(short_help="Run jobs until stopped.")

@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from enum import IntEnum
 from typing import Final
 
+from gigq.plain import plain
 from gigq.storage.base import Listener
 from gigq.storage.leases import Claimed, ClaimedJob, ClaimRequest, End, Outcome
 from gigq.storage.rows import BY_VALUE
@@ -219,7 +220,8 @@ class Node:
         self.counts["finished"] += len(answer.exchange.outcomes) - len(finished.fenced)
         for outcome in finished.fenced:
             self.counts["fenced"] += 1
-            log.warning("fenced: job %s was taken from this worker; its late outcome changes nothing", outcome.id)
+            job_id = plain(outcome.id)
+            log.warning("fenced: job %s was taken from this worker; its late outcome changes nothing", job_id)
         if finished.cancel:
             self._cancel(finished.cancel)
         if finished.claimed is not None and answer.exchange.claim is not None:

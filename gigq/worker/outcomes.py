@@ -7,6 +7,7 @@ import time
 from typing import Final
 
 from gigq.payload import Failure
+from gigq.plain import plain
 from gigq.retry import RetryPolicy
 from gigq.storage.leases import ClaimedJob, End, Outcome
 from gigq.worker.pools.base import Ended, Hello
@@ -55,7 +56,8 @@ def log_end(ended: Ended, outcome: Outcome) -> None:
     if bad:
         again = outcome.retry_in is not None and job.attempt < job.max_attempts
         text += f"; again in {outcome.retry_in:.3g} s" if again else "; not tried again"
-    log.log(logging.WARNING if bad else logging.DEBUG, "%s", text)
+    # Made plain here, and not by our own formatter alone: a program that calls app.worker() has its own handlers.
+    log.log(logging.WARNING if bad else logging.DEBUG, "%s", plain(text))
 
 
 def _retry_in(ended: Ended, hello: Hello) -> float | None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Final
 
+from gigq.plain import plain
 from gigq.storage.rows import WorkerRow
 from gigq.worker.identity import is_gone, process_started
 
@@ -37,8 +38,8 @@ class Peers:
             silent = 0.0 if beat != worker.beat else silent + min(elapsed, STEP_AT_MOST_SECONDS)
             silence[worker.id] = (worker.beat, silent)
             if is_gone(worker, self._own_host, self._started):
-                found[worker.id] = f"the process {worker.pid} of worker {worker.name} is gone"
+                found[worker.id] = f"the process {worker.pid} of worker {plain(worker.name)} is gone"
             elif silent >= LEASE_SECONDS:
-                found[worker.id] = f"worker {worker.name} gave no sign of life for {LEASE_SECONDS:g} s"
+                found[worker.id] = f"worker {plain(worker.name)} gave no sign of life for {LEASE_SECONDS:g} s"
         self._silence = silence
         return found
