@@ -135,6 +135,8 @@ class App:
             retry_jitter: the part of each delay that is drawn at random, 0 to 1; default 0.5.
             retry_on_timeout: whether an attempt that ran too long is followed by another; default False.
             description: for people; by default the first line of the function's docstring.
+            capture: whether arguments are shown, in listings and in errors about them; default True. What is named like
+                a secret is hidden in any case.
 
         Raises:
             ConfigurationError: an option is unknown or has a wrong value.

@@ -112,6 +112,7 @@ class Job(JobHandle[R_co]):
         self._policy: RetryPolicy | None = options.policy if options.own_policy else None
         self._delay: float | None = options.delay
         self._run_at: float | None = options.run_at
+        self._capture: bool = options.capture
         self._parents: list[tuple[Job[Any] | str, When]] = []
         self._workflow: tuple[str, str] | None = None  # name, id
         self._binding: Binding | None = None

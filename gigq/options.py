@@ -36,6 +36,7 @@ class TaskDefaults(RetryOptions, total=False):
     timeout: float | timedelta | None
     max_attempts: int
     description: str
+    capture: bool
 
 
 class CallOptions(TaskDefaults, total=False):
@@ -65,6 +66,7 @@ class Options(NamedTuple):
     own_policy: bool = False  # the policy was changed for these calls, so their rows must carry it
     delay: float | None = None
     run_at: float | None = None
+    capture: bool = True  # show the arguments in summaries and errors
 
     def changed(self, options: dict[str, Any], *, for_calls: bool = False) -> Options:
         """Return these options with `options` applied.
@@ -131,6 +133,13 @@ def check_text(option: str, value: Any) -> str:
     return value
 
 
+def check_bool(option: str, value: Any) -> bool:
+    """Return a truth value."""
+    if not isinstance(value, bool):
+        raise ConfigurationError(f"{option} must be True or False, got {value!r}")
+    return value
+
+
 def check_run_at(value: Any) -> float:
     """Return an instant as UTC epoch seconds."""
     if not isinstance(value, datetime) or value.tzinfo is None:
@@ -146,6 +155,7 @@ _CHECKS: Final = {
     "timeout": check_timeout,
     "max_attempts": check_max_attempts,
     "description": lambda value: check_text("description", value),
+    "capture": lambda value: check_bool("capture", value),
     "delay": lambda value: seconds("delay", value),
     "run_at": check_run_at,
 }

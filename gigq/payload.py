@@ -21,11 +21,13 @@ from typing import Any, Final, NamedTuple
 import cloudpickle
 
 from gigq.errors import PayloadError, SignatureError
+from gigq.redaction import without_secrets
 from gigq.signing import MARK
 
 PROTOCOL: Final = 5
 TRACEBACK_CHARS: Final = 20_000  # the end of a traceback is where the error is; endless recursion prints a megabyte
 MESSAGE_CHARS: Final = 2_000
+_MARGIN_CHARS: Final = 1_000
 
 SCALARS: Final = frozenset({type(None), bool, int, float, complex, str, bytes})
 _PLAIN_CONTAINERS: Final = frozenset({tuple, list, dict})
@@ -191,7 +193,10 @@ class Failure(NamedTuple):
             text = "".join(traceback.format_exception(error))
         except Exception as broken:  # the same for a hostile __repr__, __cause__ or __notes__
             text = "".join(traceback.format_tb(error.__traceback__)) + f"(not shown: {type(broken).__name__})\n"
-        return cls(storable(type(error).__name__), storable(message)[:MESSAGE_CHARS], storable(text)[-TRACEBACK_CHARS:])
+        # A little more than is kept is looked at: what is cut in the middle does not look like a secret any more.
+        message = without_secrets(storable(message)[: MESSAGE_CHARS + _MARGIN_CHARS])
+        text = without_secrets(storable(text)[-TRACEBACK_CHARS - _MARGIN_CHARS :])
+        return cls(storable(type(error).__name__), message[:MESSAGE_CHARS], text[-TRACEBACK_CHARS:])
 
     def to_json(self) -> str:
         """Return the failure as the text that rows keep."""

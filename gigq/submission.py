@@ -9,6 +9,7 @@ from gigq import payload
 from gigq.errors import AlreadySubmitted, ConfigurationError, DependencyError
 from gigq.handle import Binding
 from gigq.job import Job, JobMaker, function_name
+from gigq.redaction import HIDDEN
 from gigq.storage.rows import BY_VALUE, NewJob, Parent, When
 from gigq.summary import positional_names, summarise
 
@@ -120,7 +121,7 @@ class _Draft:
             timeout=job.timeout,
             policy=None if job._policy is None else job._policy.to_json(),
             arguments=self.arguments,
-            summary=summarise(job._args, job._params, names),
+            summary=summarise(job._args, job._params, names) if job._capture else HIDDEN,
             description=job.description,
             workflow=workflow,
             workflow_id=workflow_id,

@@ -8,14 +8,16 @@ import reprlib
 from collections.abc import Mapping, Sequence
 from itertools import islice
 from types import MethodType
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from gigq.payload import Output
+from gigq.redaction import HIDDEN, names_a_secret, without_url_passwords
+
+if TYPE_CHECKING:
+    from inspect import Signature
 
 SUMMARY_CHARS: Final = 200
-HIDDEN: Final = "•••"
 
-_SECRET: Final = re.compile(r"pass(word|wd|phrase)|token|secret|(^|_)key$|api_?key|credential", re.IGNORECASE)
 _NAMED: Final = re.compile(  # a name, a sign, and a value: quoted or not
     r"""(?<!\w)(\w{1,60})(['"]?\s{0,3}[=:,]\s{0,3})('(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|[^\s,)}\]]+)"""
 )
@@ -41,6 +43,11 @@ class _Repr(reprlib.Repr):
             return self.repr_dict(x, level)
         return super().repr1(x, level)
 
+    def repr_str(self, x: str, level: int) -> str:
+        if "://" in x[:_LOOKED_AT]:  # before it is cut in the middle
+            x = without_url_passwords(x[:_LOOKED_AT]) + x[_LOOKED_AT:]
+        return super().repr_str(x, level)
+
     def repr_dict(self, x: dict[Any, Any], level: int) -> str:
         if level <= 0 and x:
             return "{...}"
@@ -60,12 +67,7 @@ _repr = _Repr()
 
 
 def _is_secret(name: Any) -> bool:
-    return isinstance(name, str) and _names_a_secret(name)
-
-
-@functools.lru_cache(maxsize=1024)  # the same few parameters' names come with every job
-def _names_a_secret(name: str) -> bool:
-    return _SECRET.search(name) is not None
+    return isinstance(name, str) and names_a_secret(name)
 
 
 def summarise(args: Sequence[Any], params: Mapping[str, Any], names: Sequence[str] = ()) -> str:
@@ -82,7 +84,7 @@ def summarise(args: Sequence[Any], params: Mapping[str, Any], names: Sequence[st
     if params:
         some = islice(params.items(), _SHOWN_ARGUMENTS)
         parts += [f"{name}={HIDDEN if _is_secret(name) else _show(value)}" for name, value in some]
-    text = ", ".join(parts)
+    text = without_url_passwords(", ".join(parts))
     if not text.isprintable():  # somebody's __repr__; it must not move a terminal's cursor
         text = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
     return text if len(text) <= SUMMARY_CHARS else text[: SUMMARY_CHARS - 1] + "…"
@@ -100,6 +102,25 @@ def positional_names(function: Any) -> Sequence[str]:
     if isinstance(function, MethodType):
         bound += 1
     return tuple(code.co_varnames[bound : code.co_argcount])
+
+
+def shown_signature(signature: Signature) -> str:
+    """Return a signature as text, in which the defaults of parameters named like secrets are hidden."""
+    parameters = [
+        parameter.replace(default=_HIDDEN_DEFAULT)
+        if parameter.default is not parameter.empty and _is_secret(parameter.name)
+        else parameter
+        for parameter in signature.parameters.values()
+    ]
+    return str(signature.replace(parameters=parameters))
+
+
+class _Hidden:
+    def __repr__(self) -> str:
+        return HIDDEN
+
+
+_HIDDEN_DEFAULT: Final = _Hidden()
 
 
 def _show(value: Any) -> str:

@@ -14,6 +14,7 @@ from gigq.job import Job, JobMaker
 from gigq.options import CallOptions, Options
 from gigq.retry import RetryPolicy
 from gigq.submission import submit
+from gigq.summary import shown_signature
 from gigq.workflow import Group
 
 P = ParamSpec("P")
@@ -68,6 +69,11 @@ class Task(JobMaker[R], Generic[P, R, C]):
     def timeout(self) -> float | None:
         """Seconds that an attempt may take, None for no limit."""
         return self._options.timeout
+
+    @property
+    def capture(self) -> bool:
+        """Whether its arguments may be shown."""
+        return self._options.capture
 
     @property
     def call_options(self) -> Options:
@@ -158,4 +164,4 @@ class _Arity:
         try:
             self._signature.bind(*args, **params)
         except TypeError as error:
-            raise TypeError(f"{name}{self._signature} cannot be called like this: {error}") from None
+            raise TypeError(f"{name}{shown_signature(self._signature)} cannot be called like this: {error}") from None

@@ -19,16 +19,18 @@ from typing import Any, Final, NamedTuple
 from gigq.context import CurrentJob, ProgressSink, enter_job
 from gigq.errors import ConfigurationError, PayloadError, SignatureError, StorageError
 from gigq.payload import SCALARS, TRACEBACK_CHARS, Failure, dumps, loads, storable
+from gigq.redaction import HIDDEN
 from gigq.retry import Retry, RetryPolicy, seconds
 from gigq.signing import Signer, use_signer
 from gigq.storage.leases import ClaimedJob
 from gigq.storage.rows import BY_VALUE
+from gigq.summary import positional_names, shown_signature, summarise
 from gigq.worker.source import TaskLike
 
 RESULT_LIMIT_BYTES: Final = 64 * 1024 * 1024
 """The supervisor holds one result of each child in memory; bigger data belongs in a file that the result names."""
 
-SHOWN_CHARS: Final = 500  # of arguments in a message
+SHOWN_CHARS: Final = 500  # of the names of tasks in a message
 _SKIPPED: Final = (os.path.dirname(__file__) + os.sep, os.path.dirname(os.__file__) + os.sep + "asyncio" + os.sep)
 
 
@@ -95,6 +97,7 @@ class Executor:
             return Execution(failure=_describe(error))
         except StorageError as error:  # not the task's doing, so the task's policy has no say in it
             return Execution(failure=_describe(error), retryable=True)
+        task: TaskLike | None = None
         if job.task == BY_VALUE:
             function, args, kwargs = arguments
         else:
@@ -108,7 +111,7 @@ class Executor:
             value = function(*args, **kwargs)
         except TypeError as error:
             # Asked only now: binding the signature first would cost as much as everything else here.
-            mismatch = _mismatch(function, args, kwargs, error)
+            mismatch = _mismatch(function, args, kwargs, error, capture=getattr(task, "capture", True))
             if mismatch is None:
                 raise
             return Execution(failure=Failure("TypeError", mismatch, ""))
@@ -181,7 +184,9 @@ def without_our_frames(traceback: TracebackType | None) -> TracebackType | None:
     return traceback
 
 
-def _mismatch(function: Any, args: tuple[Any, ...], kwargs: dict[str, Any], error: TypeError) -> str | None:
+def _mismatch(
+    function: Any, args: tuple[Any, ...], kwargs: dict[str, Any], error: TypeError, *, capture: bool
+) -> str | None:
     """Return what was expected and what came, if `error` says that the arguments do not fit the function."""
     try:
         signature = inspect.signature(function)
@@ -199,8 +204,8 @@ def _mismatch(function: Any, args: tuple[Any, ...], kwargs: dict[str, Any], erro
                 return None
             traceback = traceback.tb_next
         name = getattr(function, "__qualname__", type(function).__name__)
-        came = ", ".join([*map(_shown, args), *(f"{key}={_shown(value)}" for key, value in kwargs.items())])
-        return f"the arguments do not fit: {reason}; expected {name}{signature}, got ({came[:SHOWN_CHARS]})"
+        came = summarise(args, kwargs, positional_names(function)) if capture else HIDDEN
+        return f"the arguments do not fit: {reason}; expected {name}{shown_signature(signature)}, got ({came})"
     return None
 
 

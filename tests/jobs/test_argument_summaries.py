@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from gigq import App, Job
-from gigq.summary import HIDDEN, SUMMARY_CHARS, positional_names, summarise
+from gigq.redaction import HIDDEN
+from gigq.summary import SUMMARY_CHARS, positional_names, summarise
 
 
 def login(user: str, password: str = "", *, api_key: str = "", retries: int = 0) -> None: ...
