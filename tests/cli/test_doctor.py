@@ -233,6 +233,10 @@ def test_a_schema_of_another_version_is_said_and_not_touched(path: Path) -> None
         ("UPDATE jobs SET attempts = 4", "more attempts than they may"),
         ("UPDATE jobs SET finished_at = NULL WHERE name = 'first'", "ended without a time"),
         ("UPDATE jobs SET state = 'RUNNING' WHERE name = 'ready'", "RUNNING without a worker"),
+        (
+            "UPDATE jobs SET summary = CAST(x'41FF' AS TEXT) WHERE name = 'ready'",
+            "jobs have texts that are none: 1, such as ",
+        ),
     ],
 )
 def test_rows_that_contradict_each_other_are_found(path: Path, statement: str, said: str) -> None:

@@ -165,3 +165,35 @@ def test_the_worker_process_keeps_the_key_when_its_forker_is_replaced(signed: Wo
     os.kill(forker, signal.SIGKILL)
     _, other, at_import, *_ = vault.look.delay().get(20)
     assert (other != forker, at_import) == (True, KEY)
+
+
+def test_a_worker_of_a_path_takes_the_key_of_the_environment(signed: Workshop) -> None:
+    queue = JobQueue(signed.path)
+    assert queue.signer is not None
+    signed.work(str(signed.path), concurrency=1)
+    assert queue.submit(Job("adds", sum, args=[[1, 2]])).get(20) == 3
+    queue.close()
+
+
+def test_a_bad_key_is_one_clear_line(workshop: Workshop) -> None:
+    workshop.environment["GIGQ_SECRET_KEY"] = "too short"
+    workshop.queue.stats()
+    worker = workshop.start("-m", "gigq", "worker", "shop:app", "--burst")
+    assert worker.wait(20) == 2
+    assert worker.log.count("\n") == 1
+    assert "must have at least 32 bytes, got 3" in worker.log
+    assert "too short" not in worker.log
+
+
+def test_a_shared_database_is_shared_by_the_children_too(workshop: Workshop) -> None:
+    url = f"{workshop.queue.url}?shared=yes"
+    workshop.queue.stats()
+    workshop.path.chmod(0o666)
+    workshop.environment["GIGQ_URL"] = url
+    queue = JobQueue(url)
+    big = queue.submit(Job("big", len, args=["x" * 100_000]))  # a child reads it from the database by itself
+    worker = workshop.start("-m", "gigq", "worker", "shop:app", "-c", "1")
+    assert big.get(20) == 100_000
+    assert worker.poll() is None
+    queue.close()
+    workshop.path.chmod(0o600)

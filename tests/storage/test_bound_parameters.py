@@ -22,6 +22,7 @@ COMPOSED = {
     "storage/sqlite/claim.py:claim": "one constant for each lane: _statement",
     "storage/sqlite/connection.py:Database._connect": "FULL or NORMAL: _SYNCHRONOUS",
     "storage/sqlite/consistency.py:inconsistencies": "the values of _RULES",
+    "storage/sqlite/consistency.py:unreadable_texts": "the values of _TABLES",
     "storage/sqlite/inspection.py:_check_integrity": "one of two literals",
     "storage/sqlite/questions.py:executions": "the fields of ExecutionRow",
     "storage/sqlite/questions.py:find": "literals, and a state, which is one of six names",

@@ -73,3 +73,37 @@ def inconsistencies(db: sqlite3.Connection) -> Iterator[Inconsistency]:
         found = [str(name) for (name,) in db.execute(rows)]
         if found:
             yield Inconsistency(text, len(found), found[0])
+
+
+# Those with texts in them; payloads are bytes.
+_TABLES: Final = {
+    "jobs": "SELECT seq, * FROM jobs",
+    "attempts": "SELECT job_id, * FROM job_executions",
+    "dependencies": "SELECT child, * FROM job_edges",
+    "workers": "SELECT id, * FROM workers",
+}
+
+
+def unreadable_texts(db: sqlite3.Connection) -> Iterator[Inconsistency]:
+    """Yield the tables with texts that are not UTF-8. SQLite does not look, and no program can read their rows."""
+    factory, db.text_factory = db.text_factory, bytes
+    try:
+        for table, rows in _TABLES.items():
+            found = [row[0] for row in db.execute(rows) if not all(map(_is_text, row))]
+            if found:
+                yield Inconsistency(f"{table} have texts that are none", len(found), _shown(found[0]))
+    finally:
+        db.text_factory = factory
+
+
+def _is_text(value: object) -> bool:
+    if isinstance(value, bytes):
+        try:
+            value.decode()
+        except UnicodeDecodeError:
+            return False
+    return True
+
+
+def _shown(name: object) -> str:
+    return name.decode(errors="replace") if isinstance(name, bytes) else str(name)

@@ -14,7 +14,7 @@ from gigq.signing import Signer
 from gigq.storage.findings import Finding, note, ok, problem
 from gigq.storage.rows import WorkerRow
 from gigq.storage.sqlite import schema
-from gigq.storage.sqlite.consistency import inconsistencies
+from gigq.storage.sqlite.consistency import inconsistencies, unreadable_texts
 from gigq.storage.sqlite.filesystem import filesystem_of, is_network
 from gigq.storage.sqlite.holders import check_clock, check_workers
 from gigq.storage.sqlite.log import CHECKED_BYTES, read_log
@@ -202,8 +202,8 @@ def _about_version(version: int) -> Finding:
 
 
 def _check_rows(db: sqlite3.Connection) -> Iterator[Finding]:
-    found = list(inconsistencies(db))
+    found = [*unreadable_texts(db), *inconsistencies(db)]
     for rule, count, example in found:
-        yield problem("rows", f"{count:,} {rule}, such as {example}", "was the database written by hand? " + _RESTORE)
+        yield problem("rows", f"{rule}: {count:,}, such as {example}", "was the database written by hand? " + _RESTORE)
     if not found:
         yield ok("rows", "jobs, dependencies, payloads and attempts agree with each other")
