@@ -11,7 +11,7 @@ from gigq.errors import GigQError
 from gigq.plain import plain
 
 
-@click.command()
+@click.command(short_help="Copy a database that is in use into a new file.")
 @click.argument("database", metavar="DATABASE")
 @click.argument("target", type=click.Path(path_type=Path))
 def backup(database: str, target: Path) -> None:
