@@ -154,9 +154,15 @@ def test_libraries_with_the_fault_of_the_log_are_named(version: tuple[int, int, 
     assert [finding.level for finding in inspection.check_library(version)] == [level]
 
 
-def test_a_network_filesystem_is_a_problem(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_network_filesystem_is_a_note_and_a_log_there_is_a_problem(
+    path: Path, queue: JobQueue, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(inspection, "filesystem_of", lambda path: "nfs4")
-    assert any("nfs4" in text for text in problems(examine(path, code=1)))
+    found = examine(path)["filesystem"][0]
+    assert (found["level"], "nfs4" in found["text"]) == ("note", True)
+    queue.submit(Job("opens it", print))
+    (text,) = problems(examine(path, code=1))
+    assert "with a write-ahead log" in text
 
 
 @pytest.mark.parametrize(("free", "level"), [(10**6, "problem"), (10**9, "note"), (50 * 10**9, "ok")])

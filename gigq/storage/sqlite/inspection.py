@@ -54,11 +54,12 @@ def check_files(path: Path, *, shared: bool) -> Iterator[Finding]:
     """Look at the file from outside: where it is, whose it is, and who can write it."""
     filesystem = filesystem_of(path)
     if is_network(filesystem):
-        yield problem(
-            "filesystem",
-            f"the file is on {filesystem}, which several machines may use: SQLite's log needs memory that they share",
-            "move it to a local disk",
-        )
+        text = f"the file is on {filesystem}, which several machines may use"
+        advice = "move it to a local disk; for several machines PostgreSQL is the better choice"
+        if _has_log(path):
+            yield problem("filesystem", f"{text}, with a write-ahead log, which needs memory that they share", advice)
+        else:
+            yield note("filesystem", f"{text}: it is only as good as the locks of that filesystem", advice)
     else:
         yield ok("filesystem", "unknown" if filesystem is None else filesystem)
     yield _free_space(path)
