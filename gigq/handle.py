@@ -152,10 +152,10 @@ class JobHandle(Generic[R_co]):
         binding = self._bound()
         storage = binding.storage
         if state is JobState.COMPLETED:
-            read = partial(read_result, storage, binding.signer)
-            data = read(self.id)
-            with using(binding.signer):
-                return cast("R_co", None if data is None else payload.loads(data, read))
+            if binding.signer is not None:
+                return cast("R_co", self._signed_result(storage, binding.signer))
+            data = storage.result(self.id)
+            return cast("R_co", None if data is None else payload.loads(data, storage.result))
         if state is JobState.FAILED:
             # The last one only: what earlier attempts raised is not why the job has failed.
             error = next((e.error for e in reversed(storage.executions(self.id))), None)
@@ -165,3 +165,9 @@ class JobHandle(Generic[R_co]):
         if state is JobState.TIMEOUT:
             raise JobTimedOut(self.id, self.name, self.error or "no reason given")
         raise JobCancelled(self.id, self.name, self.error or "no reason given")
+
+    def _signed_result(self, storage: Storage, signer: Signer) -> Any:
+        read = partial(read_result, storage, signer)
+        data = read(self.id)
+        with using(signer):  # for handles and queues inside of the result
+            return None if data is None else payload.loads(data, read)

@@ -26,6 +26,7 @@ _SHOWN_BITS: Final = 200
 _TEXT: Final = (str, bytes)
 _SHOWN_ARGUMENTS: Final = 20  # positional, and as many by keyword
 _SHOWN_CHARS: Final = 60  # of one value
+_NAME_CHARS: Final = 200
 _LOOKED_AT: Final = 500  # characters of a value in which secrets are looked for
 
 
@@ -67,7 +68,8 @@ _repr = _Repr()
 
 
 def _is_secret(name: Any) -> bool:
-    return isinstance(name, str) and names_a_secret(name)
+    # What is longer is no name, and must not stay in the cache.
+    return isinstance(name, str) and len(name) <= _NAME_CHARS and names_a_secret(name)
 
 
 def summarise(args: Sequence[Any], params: Mapping[str, Any], names: Sequence[str] = ()) -> str:

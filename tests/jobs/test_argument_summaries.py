@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from gigq import App, Job
-from gigq.redaction import HIDDEN
+from gigq.redaction import HIDDEN, names_a_secret
 from gigq.summary import SUMMARY_CHARS, positional_names, summarise
 
 
@@ -113,3 +113,9 @@ def test_names_of_parameters_are_known_for_partials_and_methods() -> None:
     assert positional_names(functools.partial(login, "ann")) == ("password",)
     assert positional_names(Shop().login) == ("user", "password")
     assert positional_names(len) == ()
+
+
+def test_a_long_text_as_a_key_is_shown_cut_and_remembered_nowhere() -> None:
+    before = names_a_secret.cache_info().currsize
+    assert summarise(({"x" * 10_000 + "password": 1},), {}).startswith("{'xxx")
+    assert names_a_secret.cache_info().currsize == before
