@@ -9,6 +9,7 @@ from gigq.context import CurrentJob, current_job
 from gigq.errors import (
     AlreadySubmitted,
     ConfigurationError,
+    DatabaseLost,
     DependencyError,
     GigQError,
     IllegalTransition,
@@ -50,6 +51,7 @@ __all__ = [
     "App",
     "ConfigurationError",
     "CurrentJob",
+    "DatabaseLost",
     "DependencyError",
     "GigQError",
     "Group",

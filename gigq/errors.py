@@ -168,5 +168,9 @@ class OutcomeUnknown(StorageError):
     """The commit itself failed: whether it was stored is not known until the database can be read again."""
 
 
+class DatabaseLost(StorageError):
+    """The database's file was deleted, moved or replaced while it was in use. Nothing was stored that anybody reads."""
+
+
 class SchemaTooNew(StorageError):
     """The database was made by a newer gigq. Nothing was touched."""

@@ -256,7 +256,9 @@ class Child:
 
     def _open(self) -> Storage:
         if self._storage is None:
-            self._storage = open_storage(self._settings.url, durability=cast(Durability, self._settings.durability))
+            self._storage = open_storage(
+                self._settings.url, durability=cast(Durability, self._settings.durability), must_exist=True
+            )
         return self._storage
 
 

@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple, TypeVar
 
-from gigq.errors import OutcomeUnknown, StorageError
+from gigq.errors import DatabaseLost, OutcomeUnknown, StorageError
 from gigq.storage.base import Storage
 from gigq.storage.leases import ClaimRequest, Finished, Outcome
 from gigq.storage.rows import WorkerRow
@@ -20,6 +20,10 @@ HEARTBEAT_SECONDS: Final = 2.0
 PEERS_SECONDS: Final = 1.0
 LOOK_SECONDS: Final = 0.1  # behind the wake-ups: how often an idle worker looks whether the database has changed
 TROUBLE_SECONDS: Final = 0.5  # between attempts to write while the database refuses
+LOG_SECONDS: Final = 60.0  # at most, between lines about it
+
+# After these the worker ends: what it would be told next may be wrong, or nobody would read what it writes.
+FINAL_TROUBLE: Final = (OutcomeUnknown, DatabaseLost)
 
 log = logging.getLogger("gigq.worker")
 
@@ -135,6 +139,8 @@ class Writer:
                 if watch.wait(0):
                     self.has_changed = True
                     self._notify()
+            except FINAL_TROUBLE:
+                raise
             except StorageError as error:
                 log.error("the database refuses: %s", error)
                 looked_at = time.monotonic()  # time in which we could not write ourselves proves nothing about others
@@ -173,17 +179,29 @@ class Writer:
 
         Raises:
             OutcomeUnknown: the worker cannot know what it holds, and must end: others rescue its leases then.
+            DatabaseLost: nobody would read what it writes.
         """
+        began: float | None = None
+        logged_at = 0.0
         while True:
             try:
-                return call()
-            except OutcomeUnknown:
+                value = call()
+            except FINAL_TROUBLE:
                 raise
             except StorageError as error:
                 if self._is_abandoned.is_set():
                     raise
-                log.error("the database refuses, trying again: %s", error)
+                now = time.monotonic()
+                began = now if began is None else began
+                # A disk may stay full for a night: the lines about it come less and less often.
+                if now - logged_at >= min(now - began, LOG_SECONDS):
+                    log.error("the database refuses, trying again every %g s: %s", TROUBLE_SECONDS, error)
+                    logged_at = now
                 self._is_abandoned.wait(TROUBLE_SECONDS)
+            else:
+                if began is not None:
+                    log.warning("the database takes writes again, after %.1f s", time.monotonic() - began)
+                return value
 
     def _beat(self) -> None:
         if not self._storage.heartbeat(self._row.id):

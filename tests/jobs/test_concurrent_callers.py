@@ -175,7 +175,7 @@ def test_trouble_with_the_database_reaches_whoever_awaits(app: App, tmp_path: Pa
     job = app.task(double).delay(1)
     app.queue.close()
     with sqlite3.connect(tmp_path / "jobs.db") as other:
-        other.execute("INSERT INTO gigq_migrations VALUES (?, 0)", (len(schema.MIGRATIONS) + 1,))
+        other.execute("INSERT INTO gigq_migrations VALUES (?, ?, 0)", (len(schema.MIGRATIONS) + 1,) * 2)
     other.close()
 
     async def main() -> None:

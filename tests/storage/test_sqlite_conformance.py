@@ -13,3 +13,10 @@ from gigq.testing.conformance import StorageConformance
 class TestSqliteStorage(StorageConformance):
     def open_storage(self, folder: Path, clock: FakeClock) -> Storage:
         return SqliteStorage(folder / "jobs.db", durability="process", now=clock.now)
+
+
+class TestSqliteStorageWithRollbackJournal(StorageConformance):
+    """As on a network filesystem."""
+
+    def open_storage(self, folder: Path, clock: FakeClock) -> Storage:
+        return SqliteStorage(folder / "jobs.db", durability="process", now=clock.now, journal="delete")

@@ -97,7 +97,7 @@ def test_a_schema_newer_than_the_code_is_refused_and_left_alone(path: Path, stor
     storage.submit([new_job()])
     storage.close()
     with sqlite3.connect(path) as other:
-        other.execute("INSERT INTO gigq_migrations VALUES (?, 0)", (len(schema.MIGRATIONS) + 1,))
+        other.execute("INSERT INTO gigq_migrations VALUES (?, ?, 0)", (len(schema.MIGRATIONS) + 1,) * 2)
     other.close()
     before = path.read_bytes()
     with pytest.raises(SchemaTooNew, match="upgrade gigq"):

@@ -14,9 +14,14 @@ from pathlib import Path
 from typing import Final, TypeVar
 from urllib.parse import quote
 
-from gigq.errors import GigQError, OutcomeUnknown, StorageBusy, StorageError
+from gigq.errors import DatabaseLost, StorageBusy, StorageError
 from gigq.storage.sqlite import schema
+from gigq.storage.sqlite.filesystem import filesystem_of, is_network
+from gigq.storage.sqlite.journal import set_journal
 from gigq.storage.sqlite.permissions import check_permissions
+from gigq.storage.sqlite.presence import Presence
+from gigq.storage.sqlite.trouble import is_busy, of_commit, translated
+from gigq.storage.urls import Journal
 
 T = TypeVar("T")
 
@@ -28,14 +33,13 @@ BUSY_SECONDS: Final = 30.0
 _FIRST_SLEEP_SECONDS: Final = 0.0001
 _LONGEST_SLEEP_SECONDS: Final = 0.002
 
-_SYNCHRONOUS: Final = {"power": "FULL", "process": "NORMAL"}
-
 
 class _Handle:
     """A connection and the lock that is held while SQLite's code runs on it (a fork waits for it)."""
 
-    def __init__(self, connection: sqlite3.Connection) -> None:
+    def __init__(self, connection: sqlite3.Connection, presence: Presence) -> None:
         self.connection = connection
+        self.presence = presence
         self.lock = threading.RLock()
         # For a thread that ends without closing it. No __del__: in a cycle, the connection could be collected first.
         weakref.finalize(self, _close_own, connection, os.getpid()).atexit = False
@@ -45,12 +49,24 @@ class Database:
     """Transactions on one file. Every thread uses a connection of its own, opened when it is first needed."""
 
     def __init__(
-        self, path: Path, *, durability: str, busy_seconds: float = BUSY_SECONDS, shared: bool = False
+        self,
+        path: Path,
+        *,
+        durability: str,
+        busy_seconds: float = BUSY_SECONDS,
+        shared: bool = False,
+        journal: Journal | None = None,
+        must_exist: bool = False,
     ) -> None:
         self.path = path
         self._is_shared = shared  # with other users, on purpose
-        self._synchronous = _SYNCHRONOUS[durability]
+        self._durability = durability
         self._busy_seconds = busy_seconds
+        self._journal = journal
+        self._must_exist = must_exist
+        self._network: str | None = None
+        self._is_first = True  # no connection was opened yet
+        self._log_lost: DatabaseLost | None = None
         self._opening = threading.RLock()
         self._reset()
         with _registry_lock:
@@ -71,13 +87,30 @@ class Database:
                 with handle.lock:
                     return work(handle.connection)
             except sqlite3.Error as error:
-                if not _is_busy(error):
-                    raise _translated(error, self.path) from error
+                if not is_busy(error):
+                    raise translated(error, self.path) from error
                 patience.sleep(error)
+
+    def read_watching(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """Return what `work` reads, as `read` does; raise DatabaseLost where it would wait for ever for changes."""
+        handle = self._handle()
+        try:
+            handle.presence.check_all()
+        except DatabaseLost as error:
+            self._leave(handle, error)
+            raise
+        return self.read(work)
 
     def write(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """Return what `work` returns, run in one write transaction that is committed or rolled back as a whole."""
         handle = self._handle()
+        try:
+            return self._write(handle, work)
+        except DatabaseLost as error:
+            self._leave(handle, error)
+            raise
+
+    def _write(self, handle: _Handle, work: Callable[[sqlite3.Connection], T]) -> T:
         patience = _Patience(self._busy_seconds, self.path)
         while True:
             with handle.lock:
@@ -90,73 +123,119 @@ class Database:
                         # IMMEDIATE: a transaction that begins by reading cannot always be upgraded to a writing one.
                         handle.connection.execute("BEGIN IMMEDIATE")
                     except sqlite3.Error as error:
-                        if not _is_busy(error):
-                            raise _translated(error, self.path) from error
+                        if not is_busy(error):
+                            raise translated(error, self.path) from error
                         busy = error
                     else:
-                        return self._finish_write(handle.connection, work)
+                        result = self._finish_write(handle, work)
+                        if self._durability == "power":  # beside a sync to the disk, another check costs nothing
+                            # What was deleted between the check before COMMIT and its end must not be acknowledged.
+                            handle.presence.check()
+                        return result
             patience.sleep(busy)
 
-    def _finish_write(self, connection: sqlite3.Connection, work: Callable[[sqlite3.Connection], T]) -> T:
+    def _finish_write(self, handle: _Handle, work: Callable[[sqlite3.Connection], T]) -> T:
+        connection = handle.connection
         try:
             result = work(connection)
         except sqlite3.Error as error:
-            raise _translated(error, self.path) from error
+            raise translated(error, self.path) from error
+        # Before COMMIT: the frames of a lost file could end up in the log of the one that has taken its place.
+        handle.presence.check_all()
         patience = _Patience(self._busy_seconds, self.path)
         while True:
             try:
                 connection.execute("COMMIT")
                 return result
             except sqlite3.Error as error:
-                if _is_busy(error):  # a rollback journal waits for readers at this point; the transaction stays open
+                if is_busy(error):  # a rollback journal waits for readers at this point; the transaction stays open
                     patience.sleep(error)
                     continue
-                if error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_FULL:  # its frames are not all in the log
-                    raise _translated(error, self.path) from error
-                raise OutcomeUnknown(
-                    f"committing to {self.path} failed: {error}; whether it was stored is not known: "
-                    "look it up by its id before trying again"
-                ) from error
+                raise of_commit(error, self.path) from error
 
     # -- connections
 
     def _handle(self) -> _Handle:
         handle: _Handle | None = getattr(self._local, "handle", None)
         if handle is None:
+            if self._log_lost is not None:
+                raise DatabaseLost(str(self._log_lost), is_log=True)
             with self._opening:
-                handle = _Handle(self._connect())
+                handle = self._connect()
                 self._handles.add(handle)
             self._local.handle = handle
         return handle
 
-    def _connect(self) -> sqlite3.Connection:
+    def _leave(self, handle: _Handle, error: DatabaseLost) -> None:
+        """Leave a connection whose file is lost; the next use opens what is at the path then."""
+        if error.is_log:
+            # Only the log is gone. Connections that have it open can save what is in it, the last one when it is
+            # closed; with one that had another log beside the same memory, they would ruin the database.
+            self._log_lost = error
+        with self._opening:
+            self._handles.discard(handle)
+        if getattr(self._local, "handle", None) is handle:
+            del self._local.handle
+
+    def _connect(self) -> _Handle:
         if sqlite3.sqlite_version_info < schema.OLDEST_LIBRARY:
             oldest = ".".join(map(str, schema.OLDEST_LIBRARY))
             raise StorageError(f"gigq needs the SQLite library {oldest} or newer, got {sqlite3.sqlite_version}")
-        if not self._is_shared:
-            check_permissions(self.path)
+        self._look_at_the_file()
         patience = _Patience(self._busy_seconds, self.path)
         while True:
             connection = None
             try:
-                connection = open_private(self.path)
-                connection.execute("PRAGMA journal_mode=WAL").fetchone()
-                connection.execute(f"PRAGMA synchronous={self._synchronous}")
+                # Before it is opened: what replaces it after that is then noticed by the first check.
+                presence = Presence(self.path, by_number=self._network is None)
+                connection = open_private(self.path, may_create=self._may_create)
+                presence.remember()
                 connection.execute("PRAGMA temp_store=MEMORY")
                 connection.execute("PRAGMA trusted_schema=OFF")
+                journal = set_journal(
+                    connection, self.path, self._journal, on_network=self._network is not None,
+                    durability=self._durability,
+                )  # fmt: skip
                 schema.migrate(connection, self.path)
                 if not self._is_shared:
                     check_permissions(self.path)  # again: its companions were made, or found, only now
-                return connection
+                if journal == "wal":
+                    presence.remember_log()
+                self._is_first = False
+                return _Handle(connection, presence)
             except BaseException as error:
                 if connection is not None:
                     _roll_back(connection)
                     connection.close()
                 if not isinstance(error, sqlite3.Error):
                     raise
-                if not _is_busy(error):
-                    raise _translated(error, self.path) from error
+                if not is_busy(error):
+                    raise translated(error, self.path) from error
                 patience.sleep(error)
+
+    @property
+    def _may_create(self) -> bool:
+        # What was deleted while it was in use is not made again: its jobs would seem to be gone, and nobody be told.
+        return self._is_first and not self._must_exist
+
+    def _look_at_the_file(self) -> None:
+        if not self._is_shared:
+            check_permissions(self.path)
+        if not self._may_create and not self.path.exists():
+            raise DatabaseLost(f"{self.path} does not exist any more; nothing was stored: put it back")
+        if not self._is_first:
+            return
+        kind = filesystem_of(self.path)
+        self._network = kind if is_network(kind) else None
+        if self._network is not None and self._journal is None and not self._must_exist:
+            import logging
+
+            logging.getLogger("gigq.storage").warning(
+                "%s is on a network filesystem (%s): it is used with a rollback journal, which is slower than the "
+                "write-ahead log of a local disk and only as good as that filesystem's locks; for several machines "
+                "PostgreSQL is the better choice (?journal=delete asks for this and says nothing)",
+                self.path, self._network,
+            )  # fmt: skip
 
     def close(self) -> None:
         """Close this process's connections; later use opens new ones."""
@@ -165,6 +244,7 @@ class Database:
                 with handle.lock:
                     handle.connection.close()
             self._reset()
+            self._is_first, self._log_lost = True, None
 
     # -- forks
 
@@ -217,21 +297,12 @@ def _close_own(connection: sqlite3.Connection, pid: int) -> None:
         connection.close()
 
 
-def _is_busy(error: sqlite3.Error) -> bool:
-    return getattr(error, "sqlite_errorcode", 0) & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
-
-
 def _roll_back(connection: sqlite3.Connection) -> None:
     if connection.in_transaction:  # SQLite ends some failed transactions by itself
         connection.execute("ROLLBACK")
 
 
-def _translated(error: sqlite3.Error, path: Path) -> GigQError:
-    name = getattr(error, "sqlite_errorname", type(error).__name__)
-    return StorageError(f"{path}: {error} ({name}); nothing was stored")
-
-
-def open_private(path: Path) -> sqlite3.Connection:
+def open_private(path: Path, *, may_create: bool = True) -> sqlite3.Connection:
     """Return a connection to a file that is made, if it does not exist, readable by its owner only.
 
     SQLite makes the file, with the mode of another one (https://www.sqlite.org/uri.html, "modeof"). Made by us it would
@@ -243,7 +314,7 @@ def open_private(path: Path) -> sqlite3.Connection:
         StorageError: it cannot be made.
     """
     try:
-        if path.exists():
+        if path.exists() or not may_create:
             # Not made again if it is deleted at this moment: the mode would be any.
             return _open(f"{path.as_uri()}?mode=rw")
         model, name = tempfile.mkstemp(dir=path.parent, prefix=".gigq-")

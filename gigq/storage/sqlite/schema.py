@@ -117,38 +117,56 @@ CREATE INDEX workers_live ON workers (address) WHERE stopped_at IS NULL;
 
 MIGRATIONS: Final = (_FIRST,)
 
+OLDEST_CODE: Final = (1,)
+"""For each migration, the version whose code still works with the tables after it: a column that may be NULL and that
+old code neither reads nor writes leaves this as it was, so that old and new programs work together during a deploy."""
+
 
 def migrate(connection: sqlite3.Connection, path: Path) -> None:
     """Bring the tables up to this code's version; workers that start together may race for it.
 
     Raises:
-        SchemaTooNew: a newer gigq made them.
+        SchemaTooNew: a newer gigq made them, in a way that this code cannot work with.
     """
-    if _version(connection, path) == len(MIGRATIONS):
+    if _version(connection, path) >= len(MIGRATIONS):
         return
     connection.execute("BEGIN IMMEDIATE")
     for number in range(_version(connection, path), len(MIGRATIONS)):  # again: another process may have been faster
         if number == 0:
-            connection.execute("CREATE TABLE gigq_migrations (version INTEGER PRIMARY KEY, applied_at REAL) STRICT")
+            connection.execute(
+                "CREATE TABLE gigq_migrations "
+                "(version INTEGER PRIMARY KEY, oldest_code INTEGER NOT NULL, applied_at REAL NOT NULL) STRICT"
+            )
         for statement in _statements(MIGRATIONS[number]):
             connection.execute(statement)
-        connection.execute("INSERT INTO gigq_migrations VALUES (?, ?)", (number + 1, time.time()))
+        connection.execute(
+            "INSERT INTO gigq_migrations VALUES (?, ?, ?)", (number + 1, OLDEST_CODE[number], time.time())
+        )
     connection.execute("COMMIT")
+
+
+def is_made(connection: sqlite3.Connection) -> bool:
+    """Return whether the file has gigq's tables."""
+    found = connection.execute("SELECT 1 FROM sqlite_master WHERE type='table' AND name='gigq_migrations'").fetchone()
+    return found is not None
 
 
 def _version(connection: sqlite3.Connection, path: Path) -> int:
     version = version_of(connection)
     if version > len(MIGRATIONS):
+        (oldest,) = connection.execute("SELECT max(oldest_code) FROM gigq_migrations").fetchone()
+        if oldest <= len(MIGRATIONS):
+            return version
         raise SchemaTooNew(
-            f"{path} has schema version {version}, this gigq knows up to {len(MIGRATIONS)}: upgrade gigq to use it"
+            f"{path} has schema version {version}, which needs a gigq that knows version {oldest}; this one knows up "
+            f"to {len(MIGRATIONS)}: upgrade gigq to use it"
         )
     return version
 
 
 def version_of(connection: sqlite3.Connection) -> int:
     """Return the version of the tables, 0 where there are none."""
-    exists = connection.execute("SELECT 1 FROM sqlite_master WHERE type='table' AND name='gigq_migrations'").fetchone()
-    if not exists:
+    if not is_made(connection):
         return 0
     (version,) = connection.execute("SELECT max(version) FROM gigq_migrations").fetchone()
     return int(version)

@@ -13,11 +13,11 @@ from gigq.storage.rows import ExecutionRow, JobRow, NewJob, When, WorkerRow
 from gigq.storage.sqlite import claim, finish, questions, submit, upkeep, workers
 from gigq.storage.sqlite.connection import BUSY_SECONDS, Database
 from gigq.storage.sqlite.wake import Listener, Waker
-from gigq.storage.urls import sqlite_url
+from gigq.storage.urls import Journal, sqlite_url
 
 
 class SqliteStorage:
-    """The storage protocol over a SQLite file in WAL mode.
+    """The storage protocol over a SQLite file.
 
     Args:
         path: the file; it and its tables are made on first use.
@@ -25,6 +25,8 @@ class SqliteStorage:
         now: the wall clock, UTC epoch seconds.
         busy_seconds: how long a call waits for another program's lock before it raises StorageBusy.
         shared: use the file although others can write it.
+        journal: see `gigq.storage.sqlite.journal`; None: as fits the file and where it is.
+        must_exist: do not make the file.
     """
 
     def __init__(
@@ -35,11 +37,16 @@ class SqliteStorage:
         now: Callable[[], float] = time.time,
         busy_seconds: float = BUSY_SECONDS,
         shared: bool = False,
+        journal: Journal | None = None,
+        must_exist: bool = False,
     ) -> None:
         self.path = Path(path).absolute()
-        self.url = sqlite_url(self.path, shared=shared)
+        self.url = sqlite_url(self.path, shared=shared, journal=journal)
         self._now = now
-        self._database = Database(self.path, durability=durability, busy_seconds=busy_seconds, shared=shared)
+        self._database = Database(
+            self.path, durability=durability, busy_seconds=busy_seconds, shared=shared, journal=journal,
+            must_exist=must_exist,
+        )  # fmt: skip
         self._waker = Waker()
 
     # -- submitters
@@ -193,4 +200,4 @@ class SqliteWatch:
 
     def _read(self) -> object:
         # The numbers of two connections do not compare: after a close, another one counts from its own start.
-        return self._database.read(lambda db: (db, db.execute("PRAGMA data_version").fetchone()[0]))
+        return self._database.read_watching(lambda db: (db, db.execute("PRAGMA data_version").fetchone()[0]))

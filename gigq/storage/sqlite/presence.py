@@ -1,0 +1,84 @@
+"""Notices that the file which a connection has open is not the one at its path any more.
+
+SQLite goes on with a file that was deleted or replaced: commits succeed, and nobody else will ever see them. Worse,
+its log is found by name: frames of the old file would be taken for the new one's, and closing the last connection to
+the old file deletes the log of the new one (https://www.sqlite.org/howtocorrupt.html, section 2.4). So a connection
+whose file is lost must neither commit nor be closed.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from time import monotonic
+from typing import Any, Final
+
+from gigq.errors import DatabaseLost
+
+LOG_SECONDS: Final = 0.1
+
+
+class Presence:
+    """The files of one connection, remembered as they were when it opened them.
+
+    Args:
+        path: the database.
+        by_number: compare inode numbers; not on filesystems where those change by themselves.
+    """
+
+    __slots__ = ("_by_number", "_log", "_log_at", "_log_number", "_number", "_path")
+
+    def __init__(self, path: Path, *, by_number: bool) -> None:
+        self._path = os.fspath(path)
+        self._by_number = by_number
+        self._number = _number(self._path)
+        self._log = f"{path}-wal"
+        self._log_number: tuple[int, int] | None = None
+        self._log_at = 0.0
+
+    def remember_log(self) -> None:
+        """Watch the write-ahead log too; it must have been opened."""
+        if self._by_number:
+            self._log_number = _number(self._log)
+
+    def check(self) -> None:
+        """Raise DatabaseLost if the database is not there any more. One system call, 1 to 3 µs."""
+        number = _number(self._path)
+        if number == self._number or (number is not None and not self._by_number):
+            return
+        what = "deleted or moved away" if number is None else "replaced by another file"
+        raise DatabaseLost(
+            f"{self._path} was {what} while it was in use; nothing was stored where anybody would read it: put it "
+            "back, or stop the programs that use it"
+        )
+
+    def check_all(self) -> None:
+        """Raise DatabaseLost if the database, or the log beside it, is not there any more.
+
+        The log, which fewer people delete, is looked at only now and then.
+        """
+        self.check()
+        if self._log_number is None or (now := monotonic()) < self._log_at:
+            return
+        self._log_at = now + LOG_SECONDS
+        # No other process deletes the log while this one has the database open, so whoever did was no SQLite.
+        if _number(self._log) != self._log_number:
+            raise DatabaseLost(
+                f"{self._log} was deleted or replaced while {self._path}, to which it belongs, was in use; nothing was "
+                "stored where anybody would read it: stop the programs that use it, then check the database"
+            )
+
+
+def leak(thing: Any) -> None:
+    """Keep an object for ever, the end of the interpreter included, when all others are collected."""
+    import ctypes  # takes 10 ms that only this needs
+
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(thing))
+
+
+def _number(path: str) -> tuple[int, int] | None:
+    try:
+        status = os.stat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    return status.st_dev, status.st_ino
