@@ -169,7 +169,15 @@ class OutcomeUnknown(StorageError):
 
 
 class DatabaseLost(StorageError):
-    """The database's file was deleted, moved or replaced while it was in use. Nothing was stored that anybody reads."""
+    """The database's file was deleted, moved or replaced while it was in use. Nothing was stored that anybody reads.
+
+    Attributes:
+        is_log: the database itself is there, but the log beside it is not.
+    """
+
+    def __init__(self, message: str, *, is_log: bool = False) -> None:
+        super().__init__(message)
+        self.is_log = is_log
 
 
 class SchemaTooNew(StorageError):

@@ -1,9 +1,9 @@
 """Notices that the file which a connection has open is not the one at its path any more.
 
-SQLite goes on with a file that was deleted or replaced: commits succeed, and nobody else will ever see them. Worse,
-its log is found by name: frames of the old file would be taken for the new one's, and closing the last connection to
-the old file deletes the log of the new one (https://www.sqlite.org/howtocorrupt.html, section 2.4). So a connection
-whose file is lost must neither commit nor be closed.
+In WAL mode SQLite goes on with a file that was deleted or replaced: commits succeed, and nobody else will ever see
+them. Worse, a log is found by its name, so frames of the old file may be taken for the new one's
+(https://www.sqlite.org/howtocorrupt.html, section 2.4). SQLite looks itself when the last connection is closed, and
+leaves the log alone then, and with a rollback journal before each transaction.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 from time import monotonic
-from typing import Any, Final
+from typing import Final
 
 from gigq.errors import DatabaseLost
 
@@ -65,15 +65,9 @@ class Presence:
         if _number(self._log) != self._log_number:
             raise DatabaseLost(
                 f"{self._log} was deleted or replaced while {self._path}, to which it belongs, was in use; nothing was "
-                "stored where anybody would read it: stop the programs that use it, then check the database"
+                "stored where anybody would read it: stop the programs that use it, then check the database",
+                is_log=True,
             )
-
-
-def leak(thing: Any) -> None:
-    """Keep an object for ever, the end of the interpreter included, when all others are collected."""
-    import ctypes  # takes 10 ms that only this needs
-
-    ctypes.pythonapi.Py_IncRef(ctypes.py_object(thing))
 
 
 def _number(path: str) -> tuple[int, int] | None:
