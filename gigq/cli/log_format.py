@@ -27,6 +27,12 @@ def start_logging(worker: str, level: str, style: LogFormat) -> None:
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
 
 
+def start_child_logging(worker: str, level: str, style: LogFormat) -> None:
+    """Do the same in the process that children are forked from, unless the app's modules have set up logging."""
+    if not logging.getLogger().handlers:
+        start_logging(worker, level, style)
+
+
 class TextFormatter(logging.Formatter):
     """One line a record: when, how grave, whose, what; tracebacks below it.
 

@@ -22,6 +22,15 @@ from gigq.plain import plain
 @click.option("-l", "--log-level", type=click.Choice(["debug", "info", "warning", "error"]), default="info")
 @click.option("--log-format", type=click.Choice(["text", "json"]), default="text", show_default=True)
 @click.option("--drain", type=float, default=25.0, show_default=True, help="Seconds to finish after TERM or INT.")
+@click.option(
+    "--result-limit",
+    "result_limit_bytes",
+    type=click.IntRange(min=1),
+    metavar="BYTES",
+    default=64 * 1024**2,
+    show_default=True,
+    help="Of a pickled result; a bigger one is a failure.",
+)
 @click.option("--burst", is_flag=True, help="Stop when nothing is left to do.")
 @click.option("--soft-timeouts", is_flag=True, help="Let threads run tasks with a timeout, noted only afterwards.")
 def worker(
@@ -29,12 +38,14 @@ def worker(
 ) -> None:  # fmt: skip
     """Run jobs of TARGET: module:app, or a database's path or URL (then only jobs sent by value); else $GIGQ_URL."""
     from gigq.worker import Worker
+    from gigq.worker.source import Preparation
 
     if target is None and not os.environ.get("GIGQ_URL"):
         raise click.UsageError("expected a target such as myapp:app or jobs.db, or $GIGQ_URL; got neither")
     try:
         made = Worker(target, queues=None if queues is None else queues.split(","), **options)
         start_logging(made.name, log_level, log_format)
+        made.preparation = Preparation("gigq.cli.log_format", "start_child_logging", (made.name, log_level, log_format))
         made.run()
     except GigQError as error:
         click.echo(f"gigq: {plain(error)}", err=True)

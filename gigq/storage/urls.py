@@ -70,7 +70,7 @@ def _wishes(url: str) -> dict[str, str]:
         raise ConfigurationError(
             f"after the ? of a database's URL only {', '.join(_WISHES)} are known (joined by &), got {min(unknown)!r}"
         )
-    return dict(wish.split("=") for wish in wishes)  # type: ignore[misc]  # two parts each, as _WISHES has them
+    return dict(wish.split("=") for wish in wishes)
 
 
 def sqlite_path(url: str) -> Path:

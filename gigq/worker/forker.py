@@ -27,7 +27,7 @@ from gigq.retry import RetryPolicy
 from gigq.signing import KEY_VARIABLE, Signer
 from gigq.worker.child import Descriptors, Settings, run_child
 from gigq.worker.pools.base import hello_of
-from gigq.worker.source import ModuleTarget, TaskSource, signer_of
+from gigq.worker.source import ModuleTarget, Preparation, TaskSource, signer_of
 
 CONTROL_FD: Final = 3  # of the socket, in an interpreter that was started for this
 READ_BYTES: Final = 64 * 1024
@@ -267,8 +267,15 @@ def main() -> None:
     if settings["key variable"] is not None:
         os.environ[KEY_VARIABLE] = settings["key variable"]  # for the app; what /proc shows stays as it was
     signer = None if settings["keys"] is None else Signer.of(settings["keys"])
+
+    def load() -> TaskSource | None:
+        source = ModuleTarget(*target).load() if target else None
+        if settings["prepare"]:
+            Preparation(*settings["prepare"])()
+        return source
+
     try:
-        Forker(control, settings["parent"], signer).serve(ModuleTarget(*target).load if target else lambda: None)
+        Forker(control, settings["parent"], signer).serve(load)
     except BrokenPipeError:  # the supervisor has gone
         pass
     finally:

@@ -9,7 +9,7 @@ import importlib
 import os
 import re
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, NamedTuple, Protocol, runtime_checkable
 
 from gigq.errors import TargetError
@@ -105,6 +105,17 @@ class ModuleTarget(NamedTuple):
         if not isinstance(value, TaskSource):
             raise TargetError(f"{self} must be a gigq App, got {type(value).__name__}")
         return value
+
+
+class Preparation(NamedTuple):
+    """A function to be called in the process that children are forked from, once it has loaded the app."""
+
+    module: str
+    function: str
+    arguments: Sequence[str]
+
+    def __call__(self) -> None:
+        getattr(importlib.import_module(self.module), self.function)(*self.arguments)
 
 
 def _said(error: BaseException) -> str:

@@ -23,12 +23,13 @@ from gigq.storage.rows import WorkerRow
 from gigq.storage.urls import resolve_url, sqlite_path
 from gigq.worker import identity
 from gigq.worker.cpus import usable_cpus
+from gigq.worker.execute import RESULT_LIMIT_BYTES
 from gigq.worker.node import Node
 from gigq.worker.pools.base import Hello, Pool
 from gigq.worker.pools.inline import InlinePool
 from gigq.worker.pools.process import ProcessPool
 from gigq.worker.pools.thread import ThreadPool
-from gigq.worker.source import ModuleTarget, TaskSource
+from gigq.worker.source import ModuleTarget, Preparation, TaskSource
 from gigq.worker.writer import Writer
 
 PoolName = Literal["process", "thread", "inline"]
@@ -55,6 +56,8 @@ class Worker:
         drain: seconds that running jobs have to finish after the first TERM or INT.
         soft_timeouts: let the thread and inline pools take tasks with a timeout, which is then only noted afterwards;
             without, they leave those tasks to other workers.
+        result_limit_bytes: a result that is bigger when pickled is a failure, by default 64 MiB. The worker holds one
+            of each child in memory.
         secret_key: checks arguments and signs results, as the one of `App`; by default that of the app or queue, else
             that of the environment.
 
@@ -73,6 +76,7 @@ class Worker:
         burst: bool = False,
         drain: float = DRAIN_SECONDS,
         soft_timeouts: bool = False,
+        result_limit_bytes: int = RESULT_LIMIT_BYTES,
         secret_key: SecretKey | None = None,
     ) -> None:
         self._source, self._url, self._durability = _resolve(target)
@@ -95,6 +99,10 @@ class Worker:
         self.burst = burst
         self.drain = seconds("drain", drain)
         self._soft_timeouts = soft_timeouts
+        if isinstance(result_limit_bytes, bool) or not isinstance(result_limit_bytes, int) or result_limit_bytes < 1:
+            raise ConfigurationError(f"result_limit_bytes must be an int of at least 1, got {result_limit_bytes!r}")
+        self.result_limit_bytes = result_limit_bytes
+        self.preparation: Preparation | None = None  # for children of an app that is imported for them
         self._node: Node | None = None
         self._thread: threading.Thread | None = None
         self._error: BaseException | None = None
@@ -207,10 +215,24 @@ class Worker:
                 concurrency=self.concurrency,
                 soft_timeouts=self._soft_timeouts,
                 signer=self._signer,
+                result_limit_bytes=self.result_limit_bytes,
             )
         if self.pool == "inline":
-            return InlinePool(self._source, url=self._url, soft_timeouts=self._soft_timeouts, signer=self._signer)
-        return ProcessPool(self._source, url=self._url, concurrency=self.concurrency, signer=self._signer)
+            return InlinePool(
+                self._source,
+                url=self._url,
+                soft_timeouts=self._soft_timeouts,
+                signer=self._signer,
+                result_limit_bytes=self.result_limit_bytes,
+            )
+        return ProcessPool(
+            self._source,
+            url=self._url,
+            concurrency=self.concurrency,
+            signer=self._signer,
+            result_limit_bytes=self.result_limit_bytes,
+            preparation=self.preparation,
+        )
 
     def _row(self, worker_id: str, hello: Hello, address: str | None) -> WorkerRow:
         now = time.time()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import sqlite3
 import subprocess
 from collections.abc import Iterator
@@ -165,10 +166,12 @@ def test_fault_17_a_worker_whose_database_is_gone_ends_and_acknowledges_nothing(
     away.mkdir()
     for queue in workshop._opened:
         queue.close()
+    workshop.stop(worker)  # it sees one change, not each step of it
     for name in ("jobs.db", "jobs.db-wal", "jobs.db-shm"):
         (workshop.folder / name).rename(away / name)
     if is_replaced:
         fresh = workshop.load("shop").add.delay(1)
+    worker.send_signal(signal.SIGCONT)
     assert worker.wait(10) == 2
     lines = [line for line in worker.log.splitlines() if line.startswith("gigq: ")]
     what = "replaced by another file" if is_replaced else "deleted or moved away"

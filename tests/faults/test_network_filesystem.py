@@ -14,7 +14,8 @@ import pytest
 from workshop import Workshop, attempts, causes, until
 
 from gigq import App, ConfigurationError, Job, JobQueue, JobState
-from gigq.storage.sqlite import SqliteStorage, filesystems
+from gigq.storage.sqlite import SqliteStorage, connection
+from gigq.storage.sqlite.filesystem import filesystem_of, is_network
 from gigq.testing.harness import new_job
 
 COMPLETED, FAILED = JobState.COMPLETED, JobState.FAILED
@@ -50,7 +51,8 @@ def pragma(storage: SqliteStorage, name: str) -> object:
 @pytest.fixture
 def on_nfs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder that is called a mounted NFS; a real one needs a server and root."""
-    monkeypatch.setattr(filesystems, "MOUNTS", mounts(tmp_path, mount_line(tmp_path / "nfs", "nfs4")))
+    table = mounts(tmp_path, mount_line(tmp_path / "nfs", "nfs4"))
+    monkeypatch.setattr(connection, "filesystem_of", lambda path: filesystem_of(path, table))
     (tmp_path / "nfs").mkdir()
     return tmp_path / "nfs"
 
@@ -64,36 +66,16 @@ def made_with(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[Path, Any
     return path, request.param
 
 
-# -- finding out
+# -- finding out (more of it is in tests/storage/test_sqlite_filesystem.py)
 
 
-@pytest.mark.parametrize(
-    "kind", ["nfs", "nfs4", "cifs", "smb3", "9p", "fuse.sshfs", "fuse.glusterfs", "ceph", "lustre"]
-)
+@pytest.mark.parametrize("kind", ["nfs", "nfs4", "cifs", "smb3", "9p", "fuse.sshfs", "fuse.glusterfs", "lustre"])
 def test_fault_20_network_filesystems_are_found_by_the_table_of_mounts(tmp_path: Path, kind: str) -> None:
     table = mounts(tmp_path, mount_line(tmp_path / "net", kind), mount_line(tmp_path / "a b", kind))
     for folder in ("net", "net/deep/er", "a b"):
-        assert filesystems.network_type(tmp_path / folder / "jobs.db", table) == kind
+        assert is_network(filesystem_of(tmp_path / folder / "jobs.db", table))
     for folder in (".", "network", "a"):
-        assert filesystems.network_type(tmp_path / folder / "jobs.db", table) is None
-
-
-@pytest.mark.parametrize("kind", ["ext4", "xfs", "btrfs", "tmpfs", "overlay", "zfs", "fuse.mergerfs", "fuseblk"])
-def test_fault_20_local_filesystems_are_not_taken_for_others(tmp_path: Path, kind: str) -> None:
-    table = mounts(tmp_path, mount_line(tmp_path, kind))
-    assert filesystems.network_type(tmp_path / "jobs.db", table) is None
-
-
-def test_fault_20_the_innermost_and_latest_mount_counts(tmp_path: Path) -> None:
-    inside = tmp_path / "net" / "local"
-    table = mounts(tmp_path, mount_line(tmp_path / "net", "nfs4"), mount_line(inside, "ext4"))
-    assert filesystems.network_type(inside / "jobs.db", table) is None
-    table = mounts(tmp_path, mount_line(tmp_path / "net", "nfs4"), mount_line(tmp_path / "net", "tmpfs"))
-    assert filesystems.network_type(tmp_path / "net" / "jobs.db", table) is None
-
-
-def test_fault_20_where_there_is_no_table_of_mounts_nothing_is_assumed(tmp_path: Path) -> None:
-    assert filesystems.network_type(tmp_path / "jobs.db", tmp_path / "missing") is None
+        assert not is_network(filesystem_of(tmp_path / folder / "jobs.db", table))
 
 
 # -- which journal
@@ -154,7 +136,7 @@ def test_fault_20_a_url_changes_the_journal(made_with: tuple[Path, Any], wanted:
 
 @pytest.mark.parametrize("query", ["journal=off", "journal=delete&x=1", "mode=ro", "journal"])
 def test_fault_20_other_wishes_in_a_url_are_refused(query: str) -> None:
-    with pytest.raises(ConfigurationError, match=r"may end with \?journal=delete or \?journal=wal"):
+    with pytest.raises(ConfigurationError, match=r"only shared=yes, journal=delete, journal=wal are known"):
         App(f"sqlite:///jobs.db?{query}")
 
 

@@ -191,6 +191,53 @@ def test_a_forker_that_is_stopped_does_not_save_a_job_from_its_deadline(start_po
 
 
 @pytest.mark.slow
+def test_a_child_that_dies_while_the_forker_is_stopped_is_noticed(  # type: ignore[no-untyped-def]
+    start_pool: StartPool, monkeypatch, tmp_path: Path
+) -> None:
+    from gigq.worker.pools import crew
+
+    monkeypatch.setattr(crew, "UNKILLED_SECONDS", 0.2)
+    path = tmp_path / "pid"
+
+    def spin() -> None:
+        path.write_text(str(os.getpid()))
+        while True:
+            pass
+
+    def noop() -> None: ...
+
+    driver = start_pool(spin, noop)
+    driver.give(make_job("spin"))
+    driver.until(lambda: path.exists() and path.read_text())
+    os.kill(driver.pool._crew._link.pid, signal.SIGSTOP)  # type: ignore[attr-defined]
+    os.kill(int(path.read_text()), signal.SIGKILL)
+    driver.until(driver.pool.is_idle)
+    assert [ended.end for ended in driver.ended] == [End.LOST]
+    assert driver.run_one(make_job("noop")).end is End.COMPLETED
+
+
+@pytest.mark.slow
+def test_a_child_whose_task_closes_everything_and_goes_on_is_not_taken_for_dead(  # type: ignore[no-untyped-def]
+    start_pool: StartPool, monkeypatch
+) -> None:
+    from gigq.worker.pools import crew
+
+    monkeypatch.setattr(crew, "UNKILLED_SECONDS", 0.05)
+
+    def close_everything() -> None:
+        os.closerange(3, 65536)
+        time.sleep(0.5)
+
+    def noop() -> None: ...
+
+    driver = start_pool(close_everything, noop)
+    forker = driver.pool._crew._link.pid  # type: ignore[attr-defined]
+    assert "closed gigq's descriptors" in failure_of(driver.run_one(make_job("close_everything"))).message
+    assert driver.run_one(make_job("noop")).end is End.COMPLETED
+    assert driver.pool._crew._link.pid == forker  # type: ignore[attr-defined]
+
+
+@pytest.mark.slow
 def test_a_fork_that_fails_is_tried_again_and_no_job_is_lost(start_pool: StartPool, monkeypatch) -> None:  # type: ignore[no-untyped-def]
     supervisor, real_fork, failures = os.getpid(), os.fork, [2]
 

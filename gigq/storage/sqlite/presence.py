@@ -36,6 +36,11 @@ class Presence:
         self._log_number: tuple[int, int] | None = None
         self._log_at = 0.0
 
+    def remember(self) -> None:
+        """Watch a database that was made when it was opened."""
+        if self._number is None:
+            self._number = _number(self._path)
+
     def remember_log(self) -> None:
         """Watch the write-ahead log too; it must have been opened."""
         if self._by_number:

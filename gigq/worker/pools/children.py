@@ -37,6 +37,7 @@ class Child:
         self.stop: Stop | None = None
         self.is_retiring = False  # gets no more jobs, and is replaced when it has ended
         self.killed_at: int | None = None  # monotonic nanoseconds: when SIGKILL was asked for
+        self.silent_since: int | None = None  # monotonic nanoseconds: when its end of the outcomes was closed
         self.is_proven = False  # it has reported something
         self.spoiling: str | None = None  # what a task did to the pipes
         self.culprit = 0  # the token of that task, if it has not reported its end yet

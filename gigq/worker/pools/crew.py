@@ -15,11 +15,12 @@ from typing import Final, NamedTuple
 
 from gigq.errors import WorkerError
 from gigq.signing import Signer
+from gigq.worker.identity import process_started
 from gigq.worker.pools import channel
 from gigq.worker.pools.base import Hello
 from gigq.worker.pools.children import Child
 from gigq.worker.pools.forking import END_SECONDS, ForkerLink, read_hello
-from gigq.worker.source import ModuleTarget, TaskSource
+from gigq.worker.source import ModuleTarget, Preparation, TaskSource
 
 FORKER_DEATHS: Final = 5  # in a row, each within the time below: then the pool gives up
 FORKER_SECONDS: Final = 5.0
@@ -51,12 +52,14 @@ class Crew:
         concurrency: int,
         result_limit_bytes: int,
         signer: Signer | None = None,
+        preparation: Preparation | None = None,
     ) -> None:
         self.children: list[Child] = []
         self._source = source
         self._signer = signer
         self._concurrency = concurrency
         self._result_limit_bytes = result_limit_bytes
+        self._preparation = preparation
         self._by_fd: dict[int, Child] = {}  # readable means outcomes
         self._sending: dict[int, Child] = {}  # writable means that the rest of a frame can go
         self._last_number = 0
@@ -67,7 +70,7 @@ class Crew:
 
     def start(self, url: str | None) -> Hello:
         """Start the forker and the children; `url` is the database, None: the app's own."""
-        self._link = ForkerLink(self._source, self._signer)
+        self._link = ForkerLink(self._source, self._signer, self._preparation)
         self._epoll = select.epoll()
         # Copies of these descriptors in other forked processes would be found by tasks that write to whatever is open.
         disown = weakref.WeakMethod(self._disown)
@@ -144,6 +147,8 @@ class Crew:
 
     def note_end_of_outcomes(self, child: Child) -> None:
         """Stop reading from a child that has closed its pipe, or died; the forker will say which."""
+        if child.silent_since is None:
+            child.silent_since = time.monotonic_ns()
         if self._by_fd.pop(child.outcomes_fd, None):
             self._epoll.unregister(child.outcomes_fd)
 
@@ -171,6 +176,19 @@ class Crew:
             self._link.is_ended = True  # `poll` ends it by force, which takes the children along
             return now
         return late_at
+
+    def check_silent(self, child: Child, now: int) -> int:
+        """Return when to look again after a child whose pipe is closed; replace a forker that does not see it dead."""
+        assert child.silent_since is not None
+        late_at = child.silent_since + int(UNKILLED_SECONDS * _NS)
+        if now < late_at:
+            return late_at
+        # A task may have closed what it found open and still run, under the forker's eyes.
+        if child.pid is not None and process_started(child.pid) is None:
+            self._link.is_ended = True  # see check_killed
+            return now
+        child.silent_since = now
+        return now + int(UNKILLED_SECONDS * _NS)
 
     def remove(self, child: Child, *, was_used: bool) -> None:
         """Forget a child that has ended. One that ended unused is replaced after a pause, since the next may too."""
@@ -243,6 +261,6 @@ class Crew:
         known = {death.child.number for death in deaths}
         cause = "killed, because the process that forked it died"
         deaths += [Death(child, signal.SIGKILL, cause) for child in self.children if child.number not in known]
-        self._link = ForkerLink(self._source, self._signer)
+        self._link = ForkerLink(self._source, self._signer, self._preparation)
         self._epoll.register(self._link, select.EPOLLIN)
         return deaths

@@ -18,7 +18,7 @@ from gigq.errors import TargetError, WorkerError
 from gigq.retry import RetryPolicy
 from gigq.signing import KEY_VARIABLE, Signer
 from gigq.worker.pools.base import Hello, TaskOptions
-from gigq.worker.source import ModuleTarget, TaskSource
+from gigq.worker.source import ModuleTarget, Preparation, TaskSource
 
 READ_BYTES: Final = 64 * 1024
 END_SECONDS: Final = 5.0  # for the forker to kill and reap its children; it takes milliseconds
@@ -30,18 +30,27 @@ _PROGRAM: Final = "import sys; sys.path.append({folder!r}); from gigq.worker.for
 class ForkerLink:
     """A running forker process, and the socket to it."""
 
-    def __init__(self, source: TaskSource | ModuleTarget | None, signer: Signer | None = None) -> None:
+    def __init__(
+        self,
+        source: TaskSource | ModuleTarget | None,
+        signer: Signer | None = None,
+        preparation: Preparation | None = None,
+    ) -> None:
         """Start a forker. `signer` goes before what the source, or the environment, has.
+
+        `preparation` is for a fresh interpreter: a forked one has what this process has.
 
         Raises:
             WorkerError: there is no process or no descriptor left for it.
         """
         try:
-            self._start(source, signer)
+            self._start(source, signer, preparation)
         except OSError as error:
             raise WorkerError(f"the process that forks children cannot be started: {error}") from error
 
-    def _start(self, source: TaskSource | ModuleTarget | None, signer: Signer | None) -> None:
+    def _start(
+        self, source: TaskSource | ModuleTarget | None, signer: Signer | None, preparation: Preparation | None
+    ) -> None:
         ours, theirs = socket.socketpair()
         self._socket = ours
         self._data = b""
@@ -55,6 +64,7 @@ class ForkerLink:
                     "target": None if source is None else list(source),
                     "keys": None if signer is None else signer.keys(),
                     "key variable": os.environ.get(KEY_VARIABLE),
+                    "prepare": preparation,
                 }
                 ours.sendall(json.dumps(start).encode() + b"\n")
             else:
@@ -139,12 +149,34 @@ def _spawn(theirs: socket.socket, label: str) -> int:
     folder = os.path.dirname(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
     return os.posix_spawn(
         sys.executable,
-        [sys.executable, "-c", _PROGRAM.format(folder=folder), "gigq-forker", label],  # the last two are for `ps`
+        # The last two are for `ps`.
+        [sys.executable, *interpreter_options(), "-c", _PROGRAM.format(folder=folder), "gigq-forker", label],
         # Without the key: whoever may look at the processes of this user reads /proc/*/environ. It goes by the socket.
         {name: value for name, value in os.environ.items() if name != KEY_VARIABLE},
         file_actions=[(os.POSIX_SPAWN_DUP2, theirs.fileno(), CONTROL_FD)],
         setsigmask=(),
     )
+
+
+_LETTERS: Final = {  # of the flags that change how code runs
+    "bytes_warning": "b",
+    "dont_write_bytecode": "B",
+    "ignore_environment": "E",
+    "isolated": "I",
+    "no_site": "S",
+    "no_user_site": "s",
+    "optimize": "O",
+    "safe_path": "P",
+}
+
+
+def interpreter_options() -> list[str]:
+    """Return the options that give a new interpreter the behaviour of this one, such as `-O` and `-X dev`."""
+    flags = (f"-{letter * int(getattr(sys.flags, name))}" for name, letter in _LETTERS.items())
+    options = [flag for flag in flags if flag != "-"]
+    options += [f"-W{option}" for option in sys.warnoptions]
+    options += [f"-X{name}" if value is True else f"-X{name}={value}" for name, value in sys._xoptions.items()]
+    return options
 
 
 def _fork(theirs: socket.socket, source: TaskSource, ours: socket.socket, signer: Signer | None) -> int:

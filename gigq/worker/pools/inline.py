@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from gigq.signing import Signer
 from gigq.storage.leases import ClaimedJob
+from gigq.worker.execute import RESULT_LIMIT_BYTES
 from gigq.worker.pools.base import Ended, Hello, PoolEvent, Progress
 from gigq.worker.pools.local import LocalExecutor
 from gigq.worker.source import ModuleTarget, TaskSource
@@ -26,9 +27,12 @@ class InlinePool:
         url: str | None,
         soft_timeouts: bool = False,
         signer: Signer | None = None,
+        result_limit_bytes: int = RESULT_LIMIT_BYTES,
     ) -> None:
         self.concurrency = 1
-        self._local = LocalExecutor(source, url, soft_timeouts=soft_timeouts, signer=signer)
+        self._local = LocalExecutor(
+            source, url, soft_timeouts=soft_timeouts, signer=signer, result_limit_bytes=result_limit_bytes
+        )
         self._events: list[PoolEvent] = []
 
     def start(self) -> Hello:

@@ -88,7 +88,9 @@ class LocalExecutor:
     def _open(self) -> Storage:
         # Two threads may both open one; the second replaces the first, and both work.
         if self._storage is None:
-            self._storage = open_storage(self._url or "", durability=cast(Durability, self._durability))
+            self._storage = open_storage(
+                self._url or "", durability=cast(Durability, self._durability), must_exist=True
+            )
         return self._storage
 
     def close(self) -> None:

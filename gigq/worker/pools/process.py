@@ -20,7 +20,7 @@ from gigq.worker.pools.deaths import OutOfMemoryCounter, cause_of_death
 from gigq.worker.pools.endings import Stop, StopReason
 from gigq.worker.pools.estimates import Estimates
 from gigq.worker.pools.forking import check_platform
-from gigq.worker.source import ModuleTarget, TaskSource
+from gigq.worker.source import ModuleTarget, Preparation, TaskSource
 
 GRACE_SECONDS: Final = 2.0  # between the exception that stops a job and SIGKILL: time for `finally` blocks
 STALL_SECONDS: Final = 1.0  # a child that has tokens and takes none for so long is replaced; doubled each time
@@ -45,6 +45,7 @@ class ProcessPool:
         concurrency: how many children.
         result_limit_bytes: a bigger pickled result is a failure.
         signer: checks and signs payloads, in the children; None: what the app has, or without one the environment.
+        preparation: called where an app is imported in a fresh interpreter, after that.
     """
 
     can_kill = True
@@ -57,10 +58,11 @@ class ProcessPool:
         concurrency: int,
         result_limit_bytes: int = RESULT_LIMIT_BYTES,
         signer: Signer | None = None,
+        preparation: Preparation | None = None,
     ) -> None:
         self.concurrency = concurrency
         self._url = url
-        self._crew = Crew(source, concurrency, result_limit_bytes, signer)
+        self._crew = Crew(source, concurrency, result_limit_bytes, signer, preparation)
         self._children = self._crew.children
         self._estimates = Estimates()
         self._events: list[PoolEvent] = []
@@ -261,6 +263,8 @@ class ProcessPool:
                 due.append(self._crew.check_killed(child, now))
             elif child.ahead:
                 self._tend_child(child, now, due)
+            if child.silent_since is not None and child.killed_at is None:
+                due.append(self._crew.check_silent(child, now))
         retry_at = self._crew.fill_up()
         if retry_at is not None:
             due.append(retry_at)

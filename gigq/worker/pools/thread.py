@@ -12,6 +12,7 @@ from typing import Final
 
 from gigq.signing import Signer
 from gigq.storage.leases import ClaimedJob
+from gigq.worker.execute import RESULT_LIMIT_BYTES
 from gigq.worker.pools import endings
 from gigq.worker.pools.base import Hello, PoolEvent, Progress
 from gigq.worker.pools.local import LocalExecutor
@@ -38,9 +39,12 @@ class ThreadPool:
         concurrency: int,
         soft_timeouts: bool = False,
         signer: Signer | None = None,
+        result_limit_bytes: int = RESULT_LIMIT_BYTES,
     ) -> None:
         self.concurrency = concurrency
-        self._local = LocalExecutor(source, url, soft_timeouts=soft_timeouts, signer=signer)
+        self._local = LocalExecutor(
+            source, url, soft_timeouts=soft_timeouts, signer=signer, result_limit_bytes=result_limit_bytes
+        )
         self._changed = threading.Condition()  # guards what follows, up to the blank line
         self._waiting: deque[ClaimedJob] = deque()
         self._running = 0
