@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import gc
+import importlib
 import json
 import os
 import select
@@ -151,6 +152,7 @@ class Forker:
                 sock.close()
             if self._parent_fd is not None:
                 os.close(self._parent_fd)
+            forget_unfinished_imports()
             source = self._source
             tasks, policy = ({}, RetryPolicy()) if source is None else (source.tasks, source.default_policy)
             run_child(descriptors, settings, tasks, policy, self._signer)
@@ -231,6 +233,19 @@ def reset_signals() -> None:
             continue
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
+
+
+def forget_unfinished_imports() -> None:
+    """Let this process import what another thread was importing when it was forked.
+
+    Python makes the locks of the import system, of logging and of the standard streams anew in a forked process, but
+    not the one that each module has while it is imported: whoever imported it here would wait for ever for a thread
+    that does not exist. This thread imports nothing while it forks, so whatever is unfinished is somebody else's.
+    """
+    for name, module in list(sys.modules.items()):
+        if getattr(getattr(module, "__spec__", None), "_initializing", False):
+            del sys.modules[name]
+    getattr(importlib, "_bootstrap").__dict__.get("_module_locks", {}).clear()  # noqa: B009  # no checker knows it
 
 
 def run_forked(control: socket.socket, parent_pid: int, source: TaskSource, signer: Signer | None) -> NoReturn:

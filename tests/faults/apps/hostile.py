@@ -141,3 +141,56 @@ def leave_behind() -> None:
     threading.Thread(target=time.sleep, args=(1000,)).start()
     code = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(1000)"
     note("left", subprocess.Popen([sys.executable, "-c", code]).pid)
+
+
+@app.task
+def make_bytes(size: int) -> bytes:
+    note("make_bytes")
+    return bytes(size)
+
+
+@app.task
+def flood(descriptor: int, chunks: int) -> None:
+    """Write `chunks` MiB to standard output or standard error, as `print` does, below it."""
+    stream = {1: sys.stdout, 2: sys.stderr}[descriptor].buffer
+    chunk = b"x" * (1 << 20)
+    for _ in range(chunks):
+        stream.write(chunk)
+
+
+@app.task(max_attempts=1)
+def run_out_of_memory() -> None:
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    with open("/proc/self/statm") as sizes:
+        used = int(sizes.read().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (used + 50_000_000, before[1]))
+    hoard = []
+    try:
+        while True:
+            hoard.append(bytearray(1_000_000))
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, before)
+
+
+@app.task
+def change_everything() -> int:
+    """Change all of the process that a task can, and put nothing back."""
+    import locale
+    import multiprocessing
+    import threading
+
+    os.chdir("/")
+    os.environ.clear()
+    os.umask(0o777)
+    locale.setlocale(locale.LC_ALL, "C")
+    for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
+        try:
+            signal.signal(number, signal.SIG_IGN)
+        except OSError:  # the C library keeps some for itself
+            continue
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGINT, signal.SIGUSR1})
+    multiprocessing.set_start_method("spawn", force=True)
+    threading.stack_size(64 * 1024)
+    sys.setrecursionlimit(200)
+    sys.path.clear()
+    return os.getpid()
