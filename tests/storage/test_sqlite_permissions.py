@@ -248,7 +248,7 @@ def test_roots_orders_further_up_are_roots(path: Path) -> None:
 
 
 def test_an_unknown_option_of_a_url_is_refused() -> None:
-    with pytest.raises(ConfigurationError, match="only shared=yes is known"):
+    with pytest.raises(ConfigurationError, match="only shared=yes, journal=delete, journal=wal are known"):
         App("sqlite:///jobs.db?shared=no")
 
 

@@ -62,7 +62,7 @@ class Database:
         self._is_shared = shared  # with other users, on purpose
         self._durability = durability
         self._busy_seconds = busy_seconds
-        self._journal = journal
+        self._journal: Journal | None = journal
         self._must_exist = must_exist
         self._network: str | None = None
         self._is_first = True  # no connection was opened yet
