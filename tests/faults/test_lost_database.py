@@ -10,12 +10,13 @@ import subprocess
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 from workshop import Workshop, attempts, until
 
 from gigq import App, DatabaseLost, Job, JobState
-from gigq.storage.sqlite import SqliteStorage
+from gigq.storage.sqlite import SqliteStorage, connection, presence
 from gigq.testing.harness import new_job
 
 COMPLETED, FAILED, RUNNING = JobState.COMPLETED, JobState.FAILED, JobState.RUNNING
@@ -190,3 +191,44 @@ def test_fault_17_a_worker_whose_database_is_gone_ends_and_acknowledges_nothing(
     workshop.work(concurrency=1)
     assert shop.app.get(job.id).get(10) == "second"
     assert attempts(shop.app.get(job.id)) == [FAILED, COMPLETED]
+
+
+def test_fault_17_a_file_that_gets_another_number_when_it_is_opened_is_not_taken_for_lost(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on an overlay, where the first opening for writing copies the file up."""
+    SqliteStorage(path).submit([new_job("first")])
+    is_open = False
+
+    def opened(*args: object, **options: object) -> sqlite3.Connection:
+        nonlocal is_open
+        is_open = True
+        return open_private(*args, **options)  # type: ignore[arg-type]
+
+    def numbered(name: str, otherwise: tuple[int, int] | None = None) -> tuple[int, int] | None:
+        number = presence_number(name, otherwise)
+        return number if number is None or is_open else (number[0], number[1] + 1)
+
+    presence_number, open_private = presence._number, connection.open_private
+    monkeypatch.setattr(presence, "_number", numbered)
+    monkeypatch.setattr(connection, "open_private", opened)
+    storage = SqliteStorage(path)
+    storage.submit([new_job("second")])
+    storage.close()
+    assert names(path) == {"first", "second"}
+
+
+def test_fault_17_a_path_that_cannot_be_looked_at_proves_nothing(
+    storage: SqliteStorage, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = os.stat
+
+    def refuse(name: str, **options: Any) -> os.stat_result:
+        if str(name).startswith(str(path)):
+            raise PermissionError(13, "not yours to see")
+        return real(name, **options)
+
+    monkeypatch.setattr(os, "stat", refuse)
+    storage._database._handle().presence._log_at = 0.0
+    storage.submit([new_job("second")])
+    assert len(storage.find()) == 2

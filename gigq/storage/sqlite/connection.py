@@ -183,13 +183,17 @@ class Database:
             raise StorageError(f"gigq needs the SQLite library {oldest} or newer, got {sqlite3.sqlite_version}")
         self._look_at_the_file()
         patience = _Patience(self._busy_seconds, self.path)
+        is_second = False
         while True:
             connection = None
             try:
                 # Before it is opened: what replaces it after that is then noticed by the first check.
                 presence = Presence(self.path, by_number=self._network is None)
                 connection = open_private(self.path, may_create=self._may_create)
-                presence.remember()
+                if not presence.remember() and not is_second:
+                    connection.close()
+                    is_second = True
+                    continue
                 connection.execute("PRAGMA temp_store=MEMORY")
                 connection.execute("PRAGMA trusted_schema=OFF")
                 journal = set_journal(

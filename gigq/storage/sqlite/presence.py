@@ -36,10 +36,14 @@ class Presence:
         self._log_number: tuple[int, int] | None = None
         self._log_at = 0.0
 
-    def remember(self) -> None:
-        """Watch a database that was made when it was opened."""
-        if self._number is None:
-            self._number = _number(self._path)
+    def remember(self) -> bool:
+        """Look again once the database is open; False: it is not the file that was there before.
+
+        It has just been replaced; or it lies on an overlay, which gives a file another number when it is first opened
+        for writing.
+        """
+        before, self._number = self._number, _number(self._path)
+        return not self._by_number or before in (None, self._number)
 
     def remember_log(self) -> None:
         """Watch the write-ahead log too; it must have been opened."""
@@ -48,7 +52,7 @@ class Presence:
 
     def check(self) -> None:
         """Raise DatabaseLost if the database is not there any more. One system call, 1 to 3 µs."""
-        number = _number(self._path)
+        number = _number(self._path, self._number)
         if number == self._number or (number is not None and not self._by_number):
             return
         what = "deleted or moved away" if number is None else "replaced by another file"
@@ -67,7 +71,7 @@ class Presence:
             return
         self._log_at = now + LOG_SECONDS
         # No other process deletes the log while this one has the database open, so whoever did was no SQLite.
-        if _number(self._log) != self._log_number:
+        if _number(self._log, self._log_number) != self._log_number:
             raise DatabaseLost(
                 f"{self._log} was deleted or replaced while {self._path}, to which it belongs, was in use; nothing was "
                 "stored where anybody would read it: stop the programs that use it, then check the database",
@@ -75,9 +79,12 @@ class Presence:
             )
 
 
-def _number(path: str) -> tuple[int, int] | None:
+def _number(path: str, otherwise: tuple[int, int] | None = None) -> tuple[int, int] | None:
+    """Return what tells a file from all others, None if there is none; `otherwise`: if it cannot be looked at."""
     try:
         status = os.stat(path)
     except (FileNotFoundError, NotADirectoryError):
         return None
+    except OSError:  # which proves nothing
+        return otherwise
     return status.st_dev, status.st_ino
