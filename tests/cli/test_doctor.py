@@ -213,7 +213,12 @@ def test_times_in_the_future_are_noted(path: Path) -> None:
 
 
 def test_a_schema_of_another_version_is_said_and_not_touched(path: Path) -> None:
-    change(path, "INSERT INTO gigq_migrations VALUES (99, 0)")
+    change(path, "INSERT INTO gigq_migrations VALUES (98, 1, 0)")
+    found = examine(path, code=0)
+    assert found["schema"][0]["level"] == "note"
+    assert "this one, which knows 1, can work with it" in found["schema"][0]["text"]
+    assert "clock" in found  # the rows are looked at as usual
+    change(path, "INSERT INTO gigq_migrations VALUES (99, 99, 0)")
     assert problems(examine(path, code=1)) == [f"version 99 is of a newer gigq, this one knows {len(MIGRATIONS)}"]
     change(path, "DROP TABLE gigq_migrations")
     assert examine(path)["schema"][0]["level"] == "note"

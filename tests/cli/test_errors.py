@@ -45,7 +45,7 @@ def test_a_path_that_the_system_refuses_is_an_error(tmp_path: Path) -> None:
 def test_a_database_of_a_newer_gigq_is_left_alone(queue: JobQueue, tmp_path: Path) -> None:
     queue.stats()
     db = sqlite3.connect(tmp_path / "jobs.db")
-    db.execute("INSERT INTO gigq_migrations VALUES (99, 0)")
+    db.execute("INSERT INTO gigq_migrations VALUES (99, 99, 0)")
     db.commit()
     db.close()
     assert "upgrade gigq" in fail("stats", "--db", queue.url, code=1)

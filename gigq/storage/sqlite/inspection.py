@@ -169,8 +169,9 @@ def _check_contents(
             if how == "mode=ro":  # otherwise it does not say
                 findings.append(ok("journal", "write-ahead log" if mode == "wal" else f"rollback journal ({mode})"))
             version = schema.version_of(db)
-            findings.append(_about_version(version))
-            if version == len(schema.MIGRATIONS):
+            oldest_code = schema.oldest_code_of(db) if version else 0
+            findings.append(_about_version(version, oldest_code))
+            if oldest_code <= len(schema.MIGRATIONS) <= version:
                 findings += look(db)
     except sqlite3.Error as error:
         if getattr(error, "sqlite_errorcode", 0) & 0xFF in _CANNOT:
@@ -192,8 +193,11 @@ def _check_integrity(db: sqlite3.Connection, *, full: bool) -> Iterator[Finding]
         yield problem("integrity", f"SQLite's {name} says: {found}", _RESTORE)
 
 
-def _about_version(version: int) -> Finding:
+def _about_version(version: int, oldest_code: int) -> Finding:
     known = len(schema.MIGRATIONS)
+    if version > known >= oldest_code:
+        return note("schema", f"version {version} is of a newer gigq; this one, which knows {known}, can work with it",
+                    "upgrade gigq when you can")  # fmt: skip
     if version > known:
         return problem("schema", f"version {version} is of a newer gigq, this one knows {known}", "upgrade gigq")
     if version < known:

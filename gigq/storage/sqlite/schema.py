@@ -154,7 +154,7 @@ def is_made(connection: sqlite3.Connection) -> bool:
 def _version(connection: sqlite3.Connection, path: Path) -> int:
     version = version_of(connection)
     if version > len(MIGRATIONS):
-        (oldest,) = connection.execute("SELECT max(oldest_code) FROM gigq_migrations").fetchone()
+        oldest = oldest_code_of(connection)
         if oldest <= len(MIGRATIONS):
             return version
         raise SchemaTooNew(
@@ -162,6 +162,12 @@ def _version(connection: sqlite3.Connection, path: Path) -> int:
             f"to {len(MIGRATIONS)}: upgrade gigq to use it"
         )
     return version
+
+
+def oldest_code_of(connection: sqlite3.Connection) -> int:
+    """Return the version that code must know to use the tables that there are."""
+    (oldest,) = connection.execute("SELECT max(oldest_code) FROM gigq_migrations").fetchone()
+    return int(oldest)
 
 
 def version_of(connection: sqlite3.Connection) -> int:
