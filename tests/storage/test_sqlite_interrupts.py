@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import random
 import resource
@@ -60,6 +61,8 @@ def test_an_interrupt_at_any_moment_leaves_no_transaction_open(
     on_alarm(interrupt)
     seed = random.randrange(10**6)
     draw, interrupts = random.Random(seed), 0
+    storage.submit([new_job()])  # opens the file, which takes longer than any of the times below
+    gc.collect()  # the callbacks of what earlier tests have left behind would swallow an interrupt
     with closing(sqlite3.connect(storage.path, isolation_level=None, timeout=0)) as other:
         for _ in range(1500):
             try:
