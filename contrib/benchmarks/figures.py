@@ -1,74 +1,79 @@
-"""From what was measured in each round to figures and a table."""
+"""What a measure gives: figures with a unit, which way is better, and the goals that they are held against."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from statistics import median, quantiles
-from typing import Any, NamedTuple
-
-Rounds = Sequence[Mapping[str, Mapping[str, float]]]  # round → system → figure's name → value
+from dataclasses import dataclass
+from statistics import quantiles
 
 
-class Figure(NamedTuple):
-    """One figure that is shown, and which way is better."""
+@dataclass(frozen=True, slots=True)
+class Goal:
+    """What a figure of gigq should reach: a bound, or so many times a figure of the peers."""
+
+    bound: float
+    against: str = ""  # "": the bound is absolute; "sqlite": times the best peer on SQLite; "any": times the best peer
+    systems: tuple[str, ...] = ("gigq-power",)
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """One figure."""
 
     name: str
     title: str
     unit: str
     higher_is_better: bool
+    goals: tuple[Goal, ...] = ()
 
 
-FIGURES = (
-    Figure("enqueue", "enqueue, one by one", "jobs/s", True),
-    Figure("enqueue_many", "enqueue, many in one call", "jobs/s", True),
-    Figure("drain", "drain, from the first enqueue", "jobs/s", True),
-    Figure("backlog", "drain, of stored jobs", "jobs/s", True),
-    Figure("round_trip_p50", "round trip, p50", "ms", False),
-    Figure("round_trip_p99", "round trip, p99", "ms", False),
-)
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """A goal, and whether it was met."""
+
+    system: str
+    text: str
+    met: bool
 
 
-def figures_of(measure: str, count: int, result: Mapping[str, Any]) -> dict[str, float]:
-    """Return the figures that one measure gives."""
-    if measure != "round_trip":
-        return {measure: count / result["seconds"]}
-    samples = sorted(1000 * sample for sample in result["samples"])
+def percentiles(samples: Sequence[float], *wanted: int, scale: float = 1.0) -> list[float]:
+    """Return percentiles of `samples`, of which there must be two, each times `scale`."""
     cuts = quantiles(samples, n=100, method="inclusive")
-    return {"round_trip_p50": cuts[49], "round_trip_p99": cuts[98]}
+    return [scale * cuts[percent - 1] for percent in wanted]
 
 
-def summarise(rounds: Rounds, baselines: Sequence[str]) -> dict[str, dict[str, dict[str, float]]]:
-    """Return figure → system → median, least, most, and the ratio to each baseline: above 1 is better than it.
+def verdicts(
+    figure: Figure, medians: Mapping[str, float], peers: Mapping[str, str], titles: Mapping[str, str]
+) -> list[Verdict]:
+    """Judge a figure. `medians` by system, `peers` the store of each peer; goals without a figure are left out."""
+    found = []
+    for goal in figure.goals:
+        for system in goal.systems:
+            if system not in medians:
+                continue
+            value, bound, text = medians[system], goal.bound, f"{sign(figure)} {number(goal.bound)} {figure.unit}"
+            if goal.against:
+                field = [name for name, store in peers.items() if name in medians and goal.against in ("any", store)]
+                if not field:
+                    continue
+                best = (max if figure.higher_is_better else min)(field, key=lambda name: medians[name])
+                bound = goal.bound * medians[best] if figure.higher_is_better else medians[best] / goal.bound
+                times = value / medians[best] if figure.higher_is_better else medians[best] / value
+                kind = "peer" if goal.against == "any" else "SQLite peer"
+                text = f"≥ {goal.bound:g} × the best {kind} ({titles[best]}): {times:.1f} ×"
+            met = value >= bound if figure.higher_is_better else value <= bound
+            found.append(Verdict(system, text.strip(), met))
+    return found
 
-    A ratio is the median of the ratios within each round, in which both ran one after the other.
-    """
-    summary: dict[str, dict[str, dict[str, float]]] = {}
-    for figure in FIGURES:
-        measured = [found for found in rounds if all(figure.name in row for row in found.values())]
-        if not measured:
-            continue
-        for system in measured[0]:
-            values = [found[system][figure.name] for found in measured]
-            row = {"median": median(values), "least": min(values), "most": max(values)}
-            for baseline in baselines:
-                others = [found[baseline][figure.name] for found in measured]
-                pairs = (
-                    zip(values, others, strict=True) if figure.higher_is_better else zip(others, values, strict=True)
-                )
-                row[baseline] = median(one / other for one, other in pairs)
-            summary.setdefault(figure.name, {})[system] = row
-    return summary
+
+def sign(figure: Figure) -> str:
+    return "≥" if figure.higher_is_better else "≤"
 
 
-def table(summary: Mapping[str, Mapping[str, Mapping[str, float]]], baselines: Sequence[str]) -> str:
-    """Return the summary as text."""
-    heads = "".join(f"{'/ ' + baseline:>18}" for baseline in baselines)
-    lines = [f"{'':32}{'system':18}{'median':>10}{'least':>10}{'most':>10}  {'unit':8}{heads}".rstrip()]
-    for figure in FIGURES:
-        title = figure.title
-        for system, row in summary.get(figure.name, {}).items():
-            cells = "".join(f"{row[key]:>10,.{0 if row[key] >= 100 else 2}f}" for key in ("median", "least", "most"))
-            ratios = "".join(f"{row[baseline]:>16.2f} x" for baseline in baselines)
-            lines.append(f"{title:32}{system:18}{cells}  {figure.unit:8}{ratios}".rstrip())
-            title = ""
-    return "\n".join(lines)
+def number(value: float) -> str:
+    """Return a figure with three significant digits, or all of those before the point."""
+    if value == 0:
+        return "0"
+    size = abs(value)
+    text = f"{value:,.{0 if size >= 100 else 1 if size >= 10 else 2 if size >= 0.1 else 3}f}"
+    return text.rstrip("0").rstrip(".") if "." in text else text

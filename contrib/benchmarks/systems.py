@@ -1,32 +1,25 @@
-"""The systems under test: an interpreter that has each, how its worker is started and stopped."""
+"""The systems under test: what is installed for each, how its worker is started, and with which settings."""
 
 from __future__ import annotations
 
-import contextlib
-import json
-import os
-import signal
-import subprocess
-import sys
-import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
 
-SIDES = Path(__file__).parent / "sides"
-PROCESSES = 2
-HUEY = "huey==3.5.4"
+PROCESSES = 2  # of each worker
+REDIS = "{redis}"  # stands for the URL of the benchmark's Redis in a worker's arguments
 
-SIDE_SECONDS = 180.0  # for one measure of one system
-STOP_SECONDS = 10.0
-LOG_CHARS = 2000
+_GIGQ_WORKER = ("-m", "gigq", "worker", "gigq_side:app", "-c", str(PROCESSES), "--log-level", "warning")
+_HUEY_WORKER = (
+    *("-m", "huey.bin.huey_consumer", "huey_side.huey", "-k", "process", "-w", str(PROCESSES)),
+    *("-d", "0.001", "-m", "0.01", "-n", "-q"),
+)
+_POTATOQ_WORKER = ("-m", "potatoq", "-A", "potatoq_side", "worker", "-c", str(PROCESSES), "-l", "WARNING")
+_RQ_WORKER = ("-m", "rq.cli", "worker-pool", "bench", "-n", str(PROCESSES), "-q", "-u", REDIS)
 
-WITH_WORKER = frozenset({"drain", "backlog", "round_trip"})
-
-
-class BenchmarkError(RuntimeError):
-    """A system did not do what was measured; what it printed is in the message."""
+_REDIS_CLIENT = ("redis[hiredis]==8.1.0",)
+_POTATOQ = ("potatoq==26.1a8",)
+_HUEY = ("huey==3.5.4", *_REDIS_CLIENT)
+_RQ = ("rq==3.0.0", *_REDIS_CLIENT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,109 +27,156 @@ class System:
     """One row of the table."""
 
     name: str
-    python: str
+    title: str
+    store: str  # sqlite or redis
+    settings: str  # for the README's readers: what differs from its defaults, and what a commit survives
     side: str  # a module of sides/
     worker: tuple[str, ...]  # what follows `python`
-    stop_signal: signal.Signals
+    requirements: tuple[str, ...] = ()  # () for gigq: it is the one that this Python imports
     environment: Mapping[str, str] = field(default_factory=dict)
+    share: float = 1.0  # of the jobs, see Scale.shared
+    bulk: float = 1.0
 
-    def measure(self, what: str, count: int, folder: Path) -> dict[str, Any]:
-        """Run one measure in an empty folder, with a worker of its own if it needs one."""
-        arguments = [what, str(count)]
-        if what not in WITH_WORKER:
-            return self._run(arguments, folder)
-        with self._running_worker(folder) as pid:
-            return self._run([*arguments, str(pid)], folder)
-
-    def _environment(self) -> dict[str, str]:
-        kept = {name: value for name, value in os.environ.items() if not name.startswith("GIGQ_")}
-        return {**kept, "PYTHONPATH": str(SIDES), "PYTHONDONTWRITEBYTECODE": "1", **self.environment}
-
-    def _run(self, arguments: list[str], folder: Path) -> dict[str, Any]:
-        try:
-            done = subprocess.run(
-                # Imported, not run as a script: the names of its tasks must be those that the worker sees.
-                [self.python, "-c", f"import {self.side}; {self.side}.main()", *arguments],
-                cwd=folder,
-                env=self._environment(),
-                stdin=subprocess.DEVNULL,
-                capture_output=True,
-                text=True,
-                timeout=SIDE_SECONDS,
-            )
-        except subprocess.TimeoutExpired as error:
-            raise BenchmarkError(f"{self.name}: {arguments[0]} took longer than {SIDE_SECONDS:g} s") from error
-        if done.returncode:
-            log = (folder / "worker.log").read_text()[-LOG_CHARS:] if (folder / "worker.log").exists() else ""
-            raise BenchmarkError(f"{self.name}: {arguments[0]} failed\n{done.stdout}{done.stderr}{log}")
-        result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-        return result
-
-    @contextlib.contextmanager
-    def _running_worker(self, folder: Path) -> Iterator[int]:
-        with open(folder / "worker.log", "w") as log:
-            process = subprocess.Popen(
-                [self.python, *self.worker],
-                cwd=folder,
-                env=self._environment(),
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-            )
-        try:
-            yield process.pid
-        finally:
-            stop(process, self.stop_signal)
+    @property
+    def is_peer(self) -> bool:
+        return bool(self.requirements)
 
 
-def stop(process: subprocess.Popen[Any], first: signal.Signals) -> None:
-    """Ask a worker to stop; if it does not, kill it and its session, which is ours."""
-    process.send_signal(first)
-    try:
-        process.wait(STOP_SECONDS)
-    except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-
-
-def gigq(durability: str) -> System:
-    """Return the gigq of this interpreter."""
-    return System(
-        f"gigq ({durability})",
-        sys.executable,
+SYSTEMS = (
+    System(
+        "gigq-power",
+        "gigq (power)",
+        "sqlite",
+        "the defaults: a commit survives a power cut (synchronous=FULL)",
         "gigq_side",
-        ("-m", "gigq", "worker", "gigq_side:app", "-c", str(PROCESSES), "--log-level", "warning"),
-        signal.SIGTERM,
-        {"BENCH_DURABILITY": durability},
-    )
-
-
-def huey(cache: Path, *, fsync: bool) -> System:
-    """Return Huey in an environment of its own, made at the first call."""
-    python = make_environment(cache / HUEY.replace("==", "-"), HUEY)
-    # Processes, no periodic tasks, an idle worker looks every 1 to 10 ms; its defaults are 100 ms to 10 s.
-    consumer = ("-m", "huey.bin.huey_consumer", "huey_side.huey", "-k", "process", "-w", str(PROCESSES))
-    return System(
-        "huey (fsync)" if fsync else "huey (no fsync)",
-        python,
+        _GIGQ_WORKER,
+        environment={"BENCH_DURABILITY": "power"},
+        bulk=5,
+    ),
+    System(
+        "gigq-process",
+        "gigq (process)",
+        "sqlite",
+        'durability="process": a commit survives the death of every process (synchronous=NORMAL)',
+        "gigq_side",
+        _GIGQ_WORKER,
+        environment={"BENCH_DURABILITY": "process"},
+        bulk=5,
+    ),
+    System(
+        "huey-fsync",
+        "huey, SQLite (fsync)",
+        "sqlite",
+        "SqliteHuey(fsync=True): a commit survives a power cut (synchronous=FULL)",
         "huey_side",
-        (*consumer, "-d", "0.001", "-m", "0.01", "-n", "-q"),
-        signal.SIGTERM,
-        {"BENCH_FSYNC": "1" if fsync else ""},
-    )
+        _HUEY_WORKER,
+        _HUEY,
+        {"BENCH_STORE": "sqlite", "BENCH_FSYNC": "1"},
+    ),
+    System(
+        "huey-nofsync",
+        "huey, SQLite (no fsync)",
+        "sqlite",
+        "SqliteHuey(fsync=False), its fastest: a power cut may lose commits or damage the file (synchronous=OFF)",
+        "huey_side",
+        _HUEY_WORKER,
+        _HUEY,
+        {"BENCH_STORE": "sqlite", "BENCH_FSYNC": ""},
+    ),
+    System(
+        "potatoq",
+        "potatoq, SQLite",
+        "sqlite",
+        "the default: a commit survives the death of every process (synchronous=NORMAL); children are not replaced",
+        "potatoq_side",
+        _POTATOQ_WORKER,
+        _POTATOQ,
+        {"BENCH_DURABLE": ""},
+    ),
+    System(
+        "potatoq-durable",
+        "potatoq, SQLite (durable)",
+        "sqlite",
+        "durable=True: a commit survives a power cut (synchronous=FULL); children are not replaced",
+        "potatoq_side",
+        _POTATOQ_WORKER,
+        _POTATOQ,
+        {"BENCH_DURABLE": "1"},
+    ),
+    System(
+        "huey-redis",
+        "huey, Redis",
+        "redis",
+        "RedisHuey, blocking reads",
+        "huey_side",
+        _HUEY_WORKER,
+        _HUEY,
+        {"BENCH_STORE": "redis"},
+    ),
+    System(
+        "celery",
+        "celery, Redis",
+        "redis",
+        "prefork, prefetch 64 for each process, results on, no gossip, mingle or heartbeat",
+        "celery_side",
+        (
+            *("-m", "celery", "-A", "celery_side", "worker", "-c", str(PROCESSES), "-P", "prefork", "-l", "WARNING"),
+            *("--without-gossip", "--without-mingle", "--without-heartbeat"),
+        ),
+        ("celery[redis]==5.7.0", *_REDIS_CLIENT),
+        share=0.3,
+        bulk=0.3,
+    ),
+    System(
+        "dramatiq",
+        "dramatiq, Redis",
+        "redis",
+        "2 processes of 8 threads (its default), results on",
+        "dramatiq_side",
+        ("-m", "dramatiq", "dramatiq_side:broker", "-p", str(PROCESSES), "-t", "8"),
+        ("dramatiq[redis]==2.2.1", *_REDIS_CLIENT),
+        share=0.6,
+        bulk=0.6,
+    ),
+    System(
+        "taskiq",
+        "taskiq, Redis",
+        "redis",
+        "ListQueueBroker, 2 processes, async tasks, uvloop, results on, no parsing of arguments",
+        "taskiq_side",
+        (
+            *("-m", "taskiq", "worker", "taskiq_side:broker", "-w", str(PROCESSES), "--no-parse"),
+            *("--max-prefetch", "100", "--log-level", "WARNING"),
+        ),
+        ("taskiq[uv]==0.13.0", "taskiq-redis==1.2.4", *_REDIS_CLIENT),
+        share=0.6,
+        bulk=0.6,
+    ),
+    System(
+        "rq",
+        "rq, Redis",
+        "redis",
+        "worker-pool of 2, the default worker, which forks for each job",
+        "rq_side",
+        _RQ_WORKER,
+        _RQ,
+        share=0.03,
+        bulk=0.03,
+    ),
+    System(
+        "rq-simple",
+        "rq, Redis (SimpleWorker)",
+        "redis",
+        "worker-pool of 2 SimpleWorkers, which run jobs in their own process",
+        "rq_side",
+        (*_RQ_WORKER, "-w", "rq.worker.SimpleWorker"),
+        _RQ,
+        share=0.1,
+        bulk=0.1,
+    ),
+)
 
 
-def make_environment(folder: Path, requirement: str) -> str:
-    """Return the interpreter of a virtual environment that has `requirement`; make it if it is not there."""
-    python = folder / "bin" / "python"
-    ready = folder / "ready"  # written last, so that an interrupted installation is done again
-    if not ready.exists():
-        started = time.monotonic()
-        print(f"installing {requirement} in {folder} …", end=" ", flush=True)
-        subprocess.run([sys.executable, "-m", "venv", "--clear", str(folder)], check=True)
-        pip = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", requirement]
-        subprocess.run(pip, check=True, timeout=300)
-        ready.touch()
-        print(f"{time.monotonic() - started:.0f} s")
-    return str(python)
+def named(names: list[str]) -> list[System]:
+    """Return systems by their names, in the order of the table."""
+    return [system for system in SYSTEMS if system.name in names]

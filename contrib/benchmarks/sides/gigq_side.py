@@ -1,22 +1,76 @@
-"""What gigq does in the benchmarks, and the app that its worker imports. Prints one JSON object.
+"""gigq: the app that its worker imports, and what the client does with it.
 
-python gigq_side.py MEASURE COUNT [WORKER_PID]
+All tasks are made by `make_app`, so that a measure can submit to the database of its worker from its own process.
 """
 
-import json
+import asyncio
 import os
-import sys
+import time
 
-from measures import backlog, drain, each, round_trips, wait_for
+import stamps
+from bare import burn
 
 from gigq import App, JobState
 
-app = App("bench.db", durability=os.environ["BENCH_DURABILITY"])
 
-
-@app.task(max_attempts=1)
 def noop(n):
     return n
+
+
+def stamped(n, sent):
+    stamps.started(n, sent)
+
+
+def pause(n, seconds):
+    """Sleep, and say when."""
+    started = time.monotonic()
+    time.sleep(seconds)
+    stamps.write(n, 0, started, time.monotonic())
+
+
+def spin(n, seconds):
+    """Keep a processor busy for that long by the clock, and say when."""
+    started = time.monotonic()
+    while time.monotonic() - started < seconds:
+        pass
+    stamps.write(n, 0, started, time.monotonic())
+
+
+def announced_pause(n, seconds):
+    """Say when it starts, then sleep."""
+    stamps.started(n, 0)
+    time.sleep(seconds)
+
+
+async def nap(n, seconds):
+    stamps.started(n, 0)
+    await asyncio.sleep(seconds)
+
+
+def echo(data):
+    return data
+
+
+TASKS = (noop, stamped, pause, spin, announced_pause, burn, nap, echo)
+
+
+def make_app(path, durability):
+    made = App(path, durability=durability)
+    for function in TASKS:
+        made.task(max_attempts=1, name=function.__name__)(function)
+    return made
+
+
+app = make_app("bench.db", os.environ.get("BENCH_DURABILITY", "power"))
+_noop, _stamped = app.tasks["noop"], app.tasks["stamped"]
+
+
+def prepare():
+    app.queue.stats()
+
+
+def stored():
+    return app.queue.stats()[JobState.PENDING]
 
 
 def completed():
@@ -25,38 +79,16 @@ def completed():
 
 def one_by_one(count):
     for n in range(count):
-        noop.delay(n)
+        _noop.delay(n)
 
 
 def in_one_call(count):
-    noop.map(range(count))
+    _noop.map(range(count))
 
 
-def prepare():
-    """Make the tables: that is no part of enqueueing."""
-    app.queue.stats()
+def call(n):
+    return _noop.delay(n).get(timeout=30)
 
 
-def main():
-    measure, count = sys.argv[1], int(sys.argv[2])
-    prepare()
-    if measure == "enqueue":
-        result = each(one_by_one, count)
-    elif measure == "enqueue_many":
-        result = each(in_one_call, count)
-    elif measure == "drain":
-        noop.map(range(200)).get(timeout=30)
-        result = drain(in_one_call, completed, count)
-    elif measure == "backlog":
-        noop.map(range(200)).get(timeout=30)
-        result = backlog(in_one_call, completed, count, int(sys.argv[3]))
-    elif measure == "round_trip":
-        noop.map(range(200)).get(timeout=30)
-        wait_for(completed, 200)
-        result = round_trips(lambda n: noop.delay(n).get(timeout=30), count)
-    else:
-        raise SystemExit(f"unknown measure {measure!r}")
-    if measure.startswith("enqueue"):
-        stored = sum(app.queue.stats().values())
-        assert stored == count, (stored, count)
-    print(json.dumps(result))
+def stamp(n, sent):
+    _stamped.delay(n, sent)
