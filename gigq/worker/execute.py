@@ -47,9 +47,14 @@ class Execution(NamedTuple):
     retry_delay: float | None = None
 
 
+_RETURNED_NONE: Final = Execution()
+
+Call = tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]  # what a job does, its arguments unpickled
+
+
 @dataclass(frozen=True, slots=True)
 class Executor:
-    """Runs jobs in the thread that calls it.
+    """Runs jobs in the thread that calls it: `execute` all of one, the other methods a part of it.
 
     Attributes:
         tasks: the tasks by name.
@@ -75,19 +80,49 @@ class Executor:
         return copy_context().run(self._execute, job, report)
 
     def _execute(self, job: ClaimedJob, report: ProgressSink) -> Execution:
+        self.enter(job, report)
+        try:
+            value = self.start(job)
+            return value if isinstance(value, Execution) else self.conclude(job, self.run_async(value))
+        except Overdue:
+            raise
+        except BaseException as error:  # SystemExit and KeyboardInterrupt too end this attempt, not the process
+            return self.failed(job, error)
+
+    def enter(self, job: ClaimedJob, report: ProgressSink) -> None:
+        """Make `job` the current one of this context."""
         timeout = job.timeout
         deadline = None if timeout is None else time.monotonic() + timeout
         enter_job(CurrentJob(job.id, job.name, job.task, job.queue, job.attempt, job.max_attempts, deadline, report))
         if self.signer is not None:
             use_signer(self.signer)  # in this job's context: for queues and handles that the task makes
-        try:
-            return self._run(job)
-        except Overdue:
-            raise
-        except BaseException as error:  # SystemExit and KeyboardInterrupt too end this attempt, not the process
-            return self._failed(job, error)
 
-    def _run(self, job: ClaimedJob) -> Execution:
+    def start(self, job: ClaimedJob, loaded: Call | None = None) -> Execution | Coroutine[Any, Any, Any]:
+        """Run `job` to its end; of a coroutine only what comes before it, and return it. `loaded`: what `load` gave.
+
+        Raises whatever the job raises.
+        """
+        call = self.load(job) if loaded is None else loaded
+        if isinstance(call, Execution):
+            return call
+        function, args, kwargs = call
+        try:
+            value = function(*args, **kwargs)
+        except TypeError as error:
+            # Asked only now: binding the signature first would cost as much as everything else here.
+            capture = getattr(self.tasks.get(job.task), "capture", True)
+            mismatch = _mismatch(function, args, kwargs, error, capture=capture)
+            if mismatch is None:
+                raise
+            return Execution(failure=Failure("TypeError", mismatch, ""))
+        if value is None and self.signer is None:
+            return _RETURNED_NONE
+        if type(value) not in SCALARS and isinstance(value, Coroutine):
+            return value
+        return self.conclude(job, value)
+
+    def load(self, job: ClaimedJob) -> Call | Execution:
+        """Return what `job` calls; an `Execution` if that cannot be known. Raises whatever unpickling raises."""
         try:
             data = self.read_arguments(job.id) if job.arguments is None else job.arguments
             if self.signer is not None:
@@ -97,30 +132,19 @@ class Executor:
             return Execution(failure=_describe(error))
         except StorageError as error:  # not the task's doing, so the task's policy has no say in it
             return Execution(failure=_describe(error), retryable=True)
-        task: TaskLike | None = None
         if job.task == BY_VALUE:
-            function, args, kwargs = arguments
-        else:
-            task = self.tasks.get(job.task)
-            if task is None:
-                text = f"this worker knows no task {job.task!r}; it knows {_shown(sorted(self.tasks))}"
-                return Execution(failure=Failure("TaskNotFound", text, ""), retryable=True)
-            function = task.function
-            args, kwargs = arguments
-        try:
-            value = function(*args, **kwargs)
-        except TypeError as error:
-            # Asked only now: binding the signature first would cost as much as everything else here.
-            mismatch = _mismatch(function, args, kwargs, error, capture=getattr(task, "capture", True))
-            if mismatch is None:
-                raise
-            return Execution(failure=Failure("TypeError", mismatch, ""))
+            call: Call = arguments
+            return call
+        task = self.tasks.get(job.task)
+        if task is None:
+            text = f"this worker knows no task {job.task!r}; it knows {_shown(sorted(self.tasks))}"
+            return Execution(failure=Failure("TaskNotFound", text, ""), retryable=True)
+        return (task.function, *arguments)
+
+    def conclude(self, job: ClaimedJob, value: Any) -> Execution:
+        """Return how a call of `job` ended that returned `value`."""
         if value is None and self.signer is None:
-            return Execution()
-        if type(value) not in SCALARS and isinstance(value, Coroutine):
-            value = self.run_async(value)
-            if value is None and self.signer is None:
-                return Execution()
+            return _RETURNED_NONE
         try:
             result, outputs = dumps(value, what="the result")
         except PayloadError as error:  # the work is done: doing it again would give the same result
@@ -137,7 +161,8 @@ class Executor:
         # None is signed too: else to delete a result would be to forge one.
         return Execution(result if self.signer is None else self.signer.sign_result(result, job.id, job.task))
 
-    def _failed(self, job: ClaimedJob, error: BaseException) -> Execution:
+    def failed(self, job: ClaimedJob, error: BaseException) -> Execution:
+        """Return how a call ended that raised `error`."""
         failure = _describe(error)
         if isinstance(error, Retry):
             return Execution(failure=failure, retryable=True, retry_delay=_asked_delay(error))
@@ -168,7 +193,7 @@ def _describe(error: BaseException) -> Failure:
         return Failure(type(error).__name__, f"(it cannot be shown: {type(broken).__name__})", "")
 
 
-def where_stopped(error: Overdue) -> Failure:
+def where_stopped(error: BaseException) -> Failure:
     """Return the place in a task's own code at which it was stopped, without our frames on both sides of it."""
     import traceback  # costs import time that only failures need
 

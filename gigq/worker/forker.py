@@ -26,7 +26,8 @@ from typing import Any, Final, NoReturn
 from gigq.errors import TargetError
 from gigq.retry import RetryPolicy
 from gigq.signing import KEY_VARIABLE, Signer
-from gigq.worker.child import Descriptors, Settings, run_child
+from gigq.worker.child import run_child
+from gigq.worker.link import Descriptors, Settings
 from gigq.worker.pools.base import hello_of
 from gigq.worker.source import ModuleTarget, Preparation, TaskSource, signer_of
 

@@ -15,7 +15,7 @@ from pool_driver import StartPool, children_of, descriptors, failure_of, is_runn
 
 from gigq.errors import WorkerError
 from gigq.storage.leases import End
-from gigq.worker.pools.process import STALL_SECONDS
+from gigq.worker.pools.forked import STALL_SECONDS
 
 SUPERVISOR = """
 import hashlib, os, subprocess, sys, time
@@ -168,10 +168,10 @@ def test_a_supervisor_that_was_stopped_for_long_loses_nothing(start_pool: StartP
 
 @pytest.mark.slow
 def test_a_forker_that_is_stopped_does_not_save_a_job_from_its_deadline(start_pool: StartPool, monkeypatch) -> None:  # type: ignore[no-untyped-def]
-    from gigq.worker.pools import crew, process
+    from gigq.worker.pools import crew, forked
 
     monkeypatch.setattr(crew, "UNKILLED_SECONDS", 0.2)
-    monkeypatch.setattr(process, "GRACE_SECONDS", 0.1)
+    monkeypatch.setattr(forked, "GRACE_SECONDS", 0.1)
 
     def spin() -> None:
         while True:

@@ -18,17 +18,17 @@ from pool_driver import Driver, StartPool, failure_of, is_running, make_job, pol
 
 from gigq.storage.leases import End
 from gigq.worker.execute import Overdue
-from gigq.worker.pools import process
+from gigq.worker.pools import forked
 from gigq.worker.pools.base import Ended
 
 TIMEOUT = 0.15  # seconds
-KILLED_AT = TIMEOUT + process.GRACE_SECONDS  # without the fixture: code that an exception reaches ends earlier
+KILLED_AT = TIMEOUT + forked.GRACE_SECONDS  # without the fixture: code that an exception reaches ends earlier
 
 
 @pytest.fixture
 def short_grace(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two seconds between the exception and SIGKILL are long for a test."""
-    monkeypatch.setattr(process, "GRACE_SECONDS", 0.2)
+    monkeypatch.setattr(forked, "GRACE_SECONDS", 0.2)
 
 
 def noop() -> None: ...

@@ -2,7 +2,8 @@
 
 The account: `ahead` holds the jobs whose tokens were sent and have neither been taken back nor ended, in the order in
 which the child takes them. Their tokens are either still in the socket, where both sides can read them and one does,
-or the child has read them. It reads one only when it has reported the one before, so at most one job has started.
+or the child has read them, and so has started their jobs. It reads one only when it can start the job at once: a
+`ProcessChild` when it has reported the one before, so at most one job has started.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import os
 import secrets
 import socket
 import struct
+import sys
 import time
 from collections import deque
 from collections.abc import Iterable
@@ -29,18 +31,21 @@ _TOKENS_BYTES: Final = 64 * 1024
 class Child:
     """A child process, or the wish for one: until the forker has made it, what is given waits in its pipes."""
 
+    slots = 0  # see `gigq.worker.link.Settings`
+
     def __init__(self, number: int, body_limit_bytes: int) -> None:
         self.number = number
         self.key = secrets.randbits(64)
         self.ahead: dict[int, tuple[ClaimedJob, float]] = {}  # by token: the job, and the seconds it probably takes
         self.load = 0.0  # seconds: the sum of those
-        self.stop: Stop | None = None
+        self.quota = sys.maxsize  # how many jobs more it may be given in its life
         self.is_retiring = False  # gets no more jobs, and is replaced when it has ended
+        self.is_worn = False  # it has reached a limit, and is replaced when what it runs has ended
+        self.has_successor = False  # another child has its place already
         self.killed_at: int | None = None  # monotonic nanoseconds: when SIGKILL was asked for
         self.silent_since: int | None = None  # monotonic nanoseconds: when its end of the outcomes was closed
         self.is_proven = False  # it has reported something
-        self.spoiling: str | None = None  # what a task did to the pipes
-        self.culprit = 0  # the token of that task, if it has not reported its end yet
+        self.measured_at = 0  # monotonic nanoseconds: when its memory was looked at
         self.is_misread = False  # a task has read a part of a token
         self.active_at = time.monotonic_ns()  # when it was last given something while idle, or reported something
         self.frames = channel.FrameBuffer(self.key, body_limit_bytes)
@@ -55,7 +60,7 @@ class Child:
             undo.callback(self._taker.close)
             self._child_jobs, self.jobs_fd = _pipe(undo)
             self.outcomes_fd, self._child_outcomes = _pipe(undo)
-            self._slot_fd = Slot.create()
+            self._slot_fd = Slot.create(self.slots)
             undo.callback(os.close, self._slot_fd)
             self.slot = Slot(self._slot_fd)
             undo.pop_all()
@@ -67,7 +72,7 @@ class Child:
     # -- descriptors
 
     def descriptors(self) -> list[int]:
-        """Return what the child needs, in the order of `gigq.worker.child.Descriptors`."""
+        """Return what the child needs, in the order of `gigq.worker.link.Descriptors`."""
         return [self._taker.fileno(), self._child_jobs, self._child_outcomes, self._slot_fd]
 
     def hand_over(self) -> None:
@@ -99,6 +104,7 @@ class Child:
         """Put a job on the account; `send` sends it."""
         self.ahead[token] = job, seconds
         self.load += seconds
+        self.quota -= 1
         self._staged.append((token, job))
         if job.arguments is not None:
             self._staged_bytes += len(job.arguments)
@@ -164,6 +170,7 @@ class Child:
             if job is not None:
                 jobs.append(job)
                 self._forgotten.append(token)
+        self.quota += len(jobs)
         return jobs
 
     # -- accounting
@@ -188,6 +195,21 @@ class Child:
             self.load = 0.0  # sums of floats drift
         return entry[0]
 
+    def matching(self, leases: Iterable[tuple[int, int]]) -> list[int]:
+        """Return the tokens of jobs with these (seq, claims)."""
+        wanted = set(leases)
+        return [token for token, (job, _) in self.ahead.items() if (job.seq, job.claims) in wanted]
+
+
+class ProcessChild(Child):
+    """A child that runs one job at a time."""
+
+    def __init__(self, number: int, body_limit_bytes: int) -> None:
+        super().__init__(number, body_limit_bytes)
+        self.stop: Stop | None = None
+        self.spoiling: str | None = None  # what a task did to the pipes
+        self.culprit = 0  # the token of that task, if it has not reported its end yet
+
     def running(self) -> tuple[int, int]:
         """Return (token, monotonic nanoseconds of the start) of the job that runs, (0, 0) if none is known to."""
         token, started = self.slot.running()
@@ -201,11 +223,6 @@ class Child:
     def stop_reason(self, token: int) -> StopReason | None:
         """Return why a job was told to stop, None if it was not."""
         return self.stop.reason if self.stop is not None and self.stop.token == token else None
-
-    def matching(self, leases: Iterable[tuple[int, int]]) -> list[int]:
-        """Return the tokens of jobs with these (seq, claims)."""
-        wanted = set(leases)
-        return [token for token, (job, _) in self.ahead.items() if (job.seq, job.claims) in wanted]
 
 
 def _pipe(undo: ExitStack) -> tuple[int, int]:

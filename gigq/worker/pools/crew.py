@@ -10,8 +10,8 @@ import select
 import signal
 import time
 import weakref
-from collections.abc import Sequence
-from typing import Final, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Final, Generic, NamedTuple, TypeVar
 
 from gigq.errors import WorkerError
 from gigq.signing import Signer
@@ -27,41 +27,53 @@ FORKER_SECONDS: Final = 5.0
 UNKILLED_SECONDS: Final = 2.0  # after a SIGKILL nobody is told of an end: the forker itself must be stuck
 _NS: Final = 1_000_000_000
 
+C = TypeVar("C", bound=Child)
 
-class Death(NamedTuple):
+
+class Death(NamedTuple, Generic[C]):
     """A child has ended. `status` is what `waitpid` said, None if it could not be forked at all."""
 
-    child: Child
+    child: C
     status: int | None
     cause: str | None = None  # where it is known better than from the status
 
 
-class Happenings(NamedTuple):
+class Happenings(NamedTuple, Generic[C]):
     """What `Crew.poll` found."""
 
-    readable: Sequence[Child]
-    deaths: Sequence[Death]
+    readable: Sequence[C]
+    deaths: Sequence[Death[C]]
 
 
-class Crew:
-    """All children of a pool, and the forker that makes them. None of its methods waits, but for `start` and `stop`."""
+class Crew(Generic[C]):
+    """All children of a pool, and the forker that makes them. None of its methods waits, but for `start` and `stop`.
+
+    Args:
+        source: the app, see `ForkedPool`.
+        count: how many children there are, those not counted that have a successor.
+        make: makes a child, from its number and the longest body of a frame that it may write.
+        result_limit_bytes, signer: see `ForkedPool`.
+    """
 
     def __init__(
         self,
         source: TaskSource | ModuleTarget | None,
-        concurrency: int,
+        count: int,
+        make: Callable[[int, int], C],
         result_limit_bytes: int,
         signer: Signer | None = None,
         preparation: Preparation | None = None,
     ) -> None:
-        self.children: list[Child] = []
+        self.children: list[C] = []
+        self.departing = 0  # of them, those that have a successor
+        self.count = count
         self._source = source
         self._signer = signer
-        self._concurrency = concurrency
+        self._make = make
         self._result_limit_bytes = result_limit_bytes
         self._preparation = preparation
-        self._by_fd: dict[int, Child] = {}  # readable means outcomes
-        self._sending: dict[int, Child] = {}  # writable means that the rest of a frame can go
+        self._by_fd: dict[int, C] = {}  # readable means outcomes
+        self._sending: dict[int, C] = {}  # writable means that the rest of a frame can go
         self._last_number = 0
         self._respawn_at = 0  # monotonic nanoseconds
         self._short_lives = 0
@@ -108,15 +120,15 @@ class Crew:
         """Return the descriptor that is readable when `poll` finds something."""
         return self._epoll.fileno()
 
-    def poll(self) -> Happenings:
+    def poll(self) -> Happenings[C]:
         """Return which children have written something, and which have ended; send on what waited for room.
 
         Raises:
             WorkerError: the forker dies again and again.
             TargetError: the forker was replaced, and cannot load the app any more.
         """
-        readable: list[Child] = []
-        deaths: list[Death] = []
+        readable: list[C] = []
+        deaths: list[Death[C]] = []
         for fd, _ in self._epoll.poll(0):
             if fd == self._link.fileno():
                 deaths += self._hear_forker()
@@ -131,7 +143,7 @@ class Crew:
 
     # -- one child
 
-    def send(self, child: Child) -> None:
+    def send(self, child: C) -> None:
         """Send what was assigned to a child: now, or when there is room in its pipe."""
         fd = child.jobs_fd
         if child.send():
@@ -141,34 +153,41 @@ class Crew:
             self._sending[fd] = child
             self._epoll.register(fd, select.EPOLLOUT)
 
-    def is_readable(self, child: Child) -> bool:
+    def is_readable(self, child: C) -> bool:
         """Whether something may still come from a child."""
         return child.outcomes_fd in self._by_fd
 
-    def note_end_of_outcomes(self, child: Child) -> None:
+    def note_end_of_outcomes(self, child: C) -> None:
         """Stop reading from a child that has closed its pipe, or died; the forker will say which."""
         if child.silent_since is None:
             child.silent_since = time.monotonic_ns()
         if self._by_fd.pop(child.outcomes_fd, None):
             self._epoll.unregister(child.outcomes_fd)
 
-    def note_outcome(self, child: Child) -> None:
+    def note_outcome(self, child: C) -> None:
         """Note that a child does its work."""
         child.is_proven = True
         self._short_lives = 0
 
-    def signal(self, child: Child, sig: int) -> None:
+    def signal(self, child: C, sig: int) -> None:
         """Send a signal, by way of the forker."""
         self._link.send({"do": "signal", "child": child.number, "signal": int(sig)})
 
-    def kill(self, child: Child) -> None:
+    def kill(self, child: C) -> None:
         """Kill a child's process group. It is replaced when it has ended."""
         child.is_retiring = True
         if child.killed_at is None:
             child.killed_at = time.monotonic_ns()
             self.signal(child, signal.SIGKILL)
 
-    def check_killed(self, child: Child, now: int) -> int:
+    def depart(self, child: C) -> None:
+        """Give a child no more jobs, and its place to another. It has to be killed when what it runs has ended."""
+        child.is_retiring = True
+        if not child.has_successor:
+            child.has_successor = True
+            self.departing += 1
+
+    def check_killed(self, child: C, now: int) -> int:
         """Return when to look again after a killed child; replace the forker if it is the one that does not move."""
         assert child.killed_at is not None
         late_at = child.killed_at + int(UNKILLED_SECONDS * _NS)
@@ -177,7 +196,7 @@ class Crew:
             return now
         return late_at
 
-    def check_silent(self, child: Child, now: int) -> int:
+    def check_silent(self, child: C, now: int) -> int:
         """Return when to look again after a child whose pipe is closed; replace a forker that does not see it dead."""
         assert child.silent_since is not None
         late_at = child.silent_since + int(UNKILLED_SECONDS * _NS)
@@ -190,7 +209,7 @@ class Crew:
         child.silent_since = now
         return now + int(UNKILLED_SECONDS * _NS)
 
-    def remove(self, child: Child, *, was_used: bool) -> None:
+    def remove(self, child: C, *, was_used: bool) -> None:
         """Forget a child that has ended. One that ended unused is replaced after a pause, since the next may too."""
         if not (was_used or child.is_proven or child.killed_at is not None):
             self._short_lives += 1
@@ -199,13 +218,14 @@ class Crew:
         if self._sending.pop(child.jobs_fd, None):
             self._epoll.unregister(child.jobs_fd)
         self.children.remove(child)
+        self.departing -= child.has_successor
         child.close()
 
     # -- making children
 
     def fill_up(self) -> int | None:
         """Make the children that are missing; return when to try again (monotonic nanoseconds), None: all are there."""
-        while len(self.children) < self._concurrency:
+        while len(self.children) - self.departing < self.count:
             if time.monotonic_ns() < self._respawn_at:
                 return self._respawn_at
             try:
@@ -219,8 +239,8 @@ class Crew:
 
     def _spawn(self) -> None:
         self._last_number += 1
-        child = Child(self._last_number, self._result_limit_bytes + channel.BODY_SLACK_BYTES)
-        settings = [self._url, self._durability, child.key, self._result_limit_bytes]
+        child = self._make(self._last_number, self._result_limit_bytes + channel.BODY_SLACK_BYTES)
+        settings = [self._url, self._durability, child.key, self._result_limit_bytes, child.slots]
         self._link.send({"do": "spawn", "child": child.number, "settings": settings}, child.descriptors())
         child.hand_over()
         self.children.append(child)
@@ -229,9 +249,9 @@ class Crew:
 
     # -- the forker
 
-    def _hear_forker(self) -> list[Death]:
+    def _hear_forker(self) -> list[Death[C]]:
         by_number = {child.number: child for child in self.children}
-        deaths: list[Death] = []
+        deaths: list[Death[C]] = []
         for message in self._link.receive():
             if message["is"] == "ended":
                 deaths.append(Death(by_number[message["child"]], message["status"]))
@@ -242,7 +262,7 @@ class Crew:
                 read_hello(message)
         return deaths
 
-    def _replace_forker(self, deaths: list[Death]) -> list[Death]:
+    def _replace_forker(self, deaths: list[Death[C]]) -> list[Death[C]]:
         """Start a new forker; return the deaths of all children, since they have died with the old one."""
         self._log.error("the forker process (pid %d) died, with all children: starting another", self._link.pid)
         is_early = time.monotonic() - self._link.started_at < FORKER_SECONDS

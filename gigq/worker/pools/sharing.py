@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from gigq.storage.leases import ClaimedJob
-from gigq.worker.pools.children import Child
+from gigq.worker.pools.children import ProcessChild as Child
 from gigq.worker.pools.estimates import AHEAD_JOBS, AHEAD_SECONDS, SOON_SECONDS, Estimates
 
 NS: Final = 1_000_000_000
@@ -38,13 +38,14 @@ def wanted(children: Sequence[Child], estimates: Estimates, now: int) -> int:
         if child.is_retiring:
             continue
         if not child.ahead:
-            count += full * 2 if is_short else full
+            count += min(full * 2 if is_short else full, child.quota)
             continue
         left = work_left(child, now)
         if typical is None or left is None or left > SOON_SECONDS:
             continue
         fits = int(max(0.0, AHEAD_SECONDS - left) / max(typical, 1e-9))
-        count += max(0, min(fits, AHEAD_JOBS - len(child.ahead))) + (full if is_short else 1)
+        fitting = max(0, min(fits, AHEAD_JOBS - len(child.ahead)))
+        count += min(fitting + (full if is_short else 1), child.quota)
     return count
 
 
@@ -62,7 +63,7 @@ def share_out(
     touched: set[int] = set()
     given = 0
     for job in jobs:
-        while heap and len(children[heap[0][1]].ahead) >= AHEAD_JOBS:
+        while heap and (len(children[heap[0][1]].ahead) >= AHEAD_JOBS or children[heap[0][1]].quota <= 0):
             heapq.heappop(heap)
         if not heap:
             break
