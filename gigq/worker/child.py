@@ -211,7 +211,12 @@ def run_child(
     """Be a child of the forker. Ends the process without atexit hooks: one that hangs would keep it for ever."""
     try:
         link = Link(descriptors.raised(), settings, signer)
-        Child(link, tasks, default_policy).serve()
+        if settings.slots:
+            from gigq.worker.loop_child import LoopChild  # imports asyncio
+
+            LoopChild(link, tasks, default_policy).serve()
+        else:
+            Child(link, tasks, default_policy).serve()
     except BaseException:  # not a task's failure: those end in `execute`. Whatever it is, a process must not outlive it
         import traceback
 

@@ -129,6 +129,8 @@ class Forker:
     # -- children
 
     def _spawn(self, number: int, settings: Settings) -> None:
+        if settings.slots:
+            import gigq.worker.loop_child  # here, so that children share it; asyncio takes 30 ms  # noqa: F401
         count = len(Descriptors._fields)
         descriptors, self._fds = Descriptors(*self._fds[:count]), self._fds[count:]
         try:

@@ -11,7 +11,7 @@ import time
 import uuid
 from collections.abc import Sequence
 from types import FrameType
-from typing import Any, Final, Literal, cast
+from typing import Any, Final, cast
 
 from gigq.errors import ConfigurationError, TargetError, WorkerError
 from gigq.options import check_queue
@@ -22,18 +22,13 @@ from gigq.storage import open_storage
 from gigq.storage.rows import WorkerRow
 from gigq.storage.urls import resolve_url, sqlite_path
 from gigq.worker import identity
-from gigq.worker.cpus import usable_cpus
 from gigq.worker.execute import RESULT_LIMIT_BYTES
 from gigq.worker.node import Node
+from gigq.worker.pool_choice import PoolName, choose_pool
 from gigq.worker.pools.base import Hello, Pool
-from gigq.worker.pools.inline import InlinePool
-from gigq.worker.pools.process import ProcessPool
-from gigq.worker.pools.thread import ThreadPool
 from gigq.worker.source import ModuleTarget, Preparation, TaskSource
 from gigq.worker.writer import Writer
 
-PoolName = Literal["process", "thread", "inline"]
-POOLS: Final = ("process", "thread", "inline")
 DRAIN_SECONDS: Final = 25.0  # container platforms send KILL 30 s after TERM
 
 # What is called otherwise and does not exist is more likely a module's name without its app.
@@ -48,8 +43,10 @@ class Worker:
     Args:
         target: an app, a `JobQueue`, a path or URL, or `"module:app"`, which is imported where its tasks run and not
             here. With a queue, path or URL only jobs run whose functions travel with them.
-        concurrency: how many jobs run at once; by default the processors that this process may use.
-        pool: `"process"` runs jobs in child processes and can stop them; `"thread"` and `"inline"` cannot.
+        concurrency: how many jobs run at once; by default the processors that this process may use, and in the async
+            pool 100 for each of its children.
+        pool: `"process"` runs jobs in child processes, each one at a time; `"async"` many at once in the event loops of
+            a few children, plain functions in threads there. Both can stop a job; `"thread"` and `"inline"` cannot.
         queues: the queues to serve, by default all.
         name: for people; by default host name and process id.
         burst: return when nothing is left to do: no job is ready, none runs here, and no retry is due later.
@@ -58,6 +55,10 @@ class Worker:
             without, they leave those tasks to other workers.
         result_limit_bytes: a result that is bigger when pickled is a failure, by default 64 MiB. The worker holds one
             of each child in memory.
+        children: how many child processes the async pool has; by default the processors that this process may use.
+        max_jobs_per_child: replace a child when it has run so many jobs; by default never.
+        max_memory_per_child: replace a child that holds more memory than this when a job has ended; bytes, or a text
+            such as `"200M"`. What runs in it is not interrupted.
         secret_key: checks arguments and signs results, as the one of `App`; by default that of the app or queue, else
             that of the environment.
 
@@ -77,6 +78,9 @@ class Worker:
         drain: float = DRAIN_SECONDS,
         soft_timeouts: bool = False,
         result_limit_bytes: int = RESULT_LIMIT_BYTES,
+        children: int | None = None,
+        max_jobs_per_child: int | None = None,
+        max_memory_per_child: int | str | None = None,
         secret_key: SecretKey | None = None,
     ) -> None:
         self._source, self._url, self._durability = _resolve(target)
@@ -84,13 +88,16 @@ class Worker:
             self._signer = target.signer if isinstance(target, JobQueue) else None
         else:
             self._signer = make_signer(secret_key)
-        if concurrency is not None and (isinstance(concurrency, bool) or not isinstance(concurrency, int)):
-            raise ConfigurationError(f"concurrency must be an int, got {concurrency!r}")
-        self.concurrency = usable_cpus() if concurrency is None else concurrency
-        if self.concurrency < 1:
-            raise ConfigurationError(f"concurrency must be at least 1, got {concurrency!r}")
-        if pool not in POOLS:
-            raise ConfigurationError(f"pool must be one of {', '.join(POOLS)}, got {pool!r}")
+        self._choice = choose_pool(
+            pool,
+            concurrency,
+            children,
+            max_jobs_per_child,
+            max_memory_per_child,
+            soft_timeouts=soft_timeouts,
+            result_limit_bytes=result_limit_bytes,
+        )
+        self.concurrency = self._choice.concurrency
         if isinstance(queues, str):
             raise ConfigurationError(f"queues must be a list of names, got {queues!r}: write [{queues!r}]")
         self.pool = pool
@@ -98,10 +105,6 @@ class Worker:
         self.name = name or f"{socket.gethostname()}-{os.getpid()}"
         self.burst = burst
         self.drain = seconds("drain", drain)
-        self._soft_timeouts = soft_timeouts
-        if isinstance(result_limit_bytes, bool) or not isinstance(result_limit_bytes, int) or result_limit_bytes < 1:
-            raise ConfigurationError(f"result_limit_bytes must be an int of at least 1, got {result_limit_bytes!r}")
-        self.result_limit_bytes = result_limit_bytes
         self.preparation: Preparation | None = None  # for children of an app that is imported for them
         self._node: Node | None = None
         self._thread: threading.Thread | None = None
@@ -162,7 +165,7 @@ class Worker:
             raise error
 
     def _run(self, started: threading.Event, *, with_signals: bool) -> None:
-        pool = self._make_pool()
+        pool = self._choice.make(self._source, self._url, self._signer, self.preparation)
         # First of all, so that the process from which children are forked has no connection and no thread yet.
         hello = pool.start()
         try:
@@ -206,33 +209,6 @@ class Worker:
             listener.close()
             node.close()
             storage.close()
-
-    def _make_pool(self) -> Pool:
-        if self.pool == "thread":
-            return ThreadPool(
-                self._source,
-                url=self._url,
-                concurrency=self.concurrency,
-                soft_timeouts=self._soft_timeouts,
-                signer=self._signer,
-                result_limit_bytes=self.result_limit_bytes,
-            )
-        if self.pool == "inline":
-            return InlinePool(
-                self._source,
-                url=self._url,
-                soft_timeouts=self._soft_timeouts,
-                signer=self._signer,
-                result_limit_bytes=self.result_limit_bytes,
-            )
-        return ProcessPool(
-            self._source,
-            url=self._url,
-            concurrency=self.concurrency,
-            signer=self._signer,
-            result_limit_bytes=self.result_limit_bytes,
-            preparation=self.preparation,
-        )
 
     def _row(self, worker_id: str, hello: Hello, address: str | None) -> WorkerRow:
         now = time.time()

@@ -8,16 +8,17 @@ from typing import Any
 import pytest
 from pool_driver import Driver, FakeApp, StartPool
 
+from gigq.worker.pools import forked
+from gigq.worker.pools.asyncio import AsyncPool
+from gigq.worker.pools.forked import ForkedPool
 from gigq.worker.pools.process import ProcessPool
 
 
-@pytest.fixture
-def start_pool() -> Iterator[StartPool]:
-    """A function that starts a pool of processes with the given functions as tasks."""
-    pools: list[ProcessPool] = []
+def _starter(make: Callable[..., ForkedPool[Any]]) -> Iterator[StartPool]:
+    pools: list[ForkedPool[Any]] = []
 
-    def start(*functions: Callable[..., Any], concurrency: int = 1, url: str = "", **options: Any) -> Driver:
-        pool = ProcessPool(FakeApp(*functions, url=url), url=None, concurrency=concurrency, **options)
+    def start(*functions: Callable[..., Any], url: str = "", **options: Any) -> Driver:
+        pool = make(FakeApp(*functions, url=url), url=None, **options)
         pools.append(pool)
         pool.start()
         return Driver(pool)
@@ -25,3 +26,25 @@ def start_pool() -> Iterator[StartPool]:
     yield start
     for pool in pools:
         pool.stop()
+
+
+@pytest.fixture
+def start_pool() -> Iterator[StartPool]:
+    """A function that starts a pool of processes with the given functions as tasks."""
+    yield from _starter(lambda app, *, concurrency=1, **options: ProcessPool(app, concurrency=concurrency, **options))
+
+
+@pytest.fixture
+def start_async() -> Iterator[StartPool]:
+    """The same for a pool of event loops; one child, unless more are asked for."""
+    yield from _starter(
+        lambda app, *, concurrency=20, children=1, **options: AsyncPool(
+            app, concurrency=concurrency, children=children, **options
+        )
+    )
+
+
+@pytest.fixture
+def short_grace(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two seconds between the exception and SIGKILL are long for a test."""
+    monkeypatch.setattr(forked, "GRACE_SECONDS", 0.6)

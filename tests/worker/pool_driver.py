@@ -49,7 +49,7 @@ def make_job(
 ) -> ClaimedJob:
     """Return a job as a claim gives it."""
     seq = next(_seqs)
-    name = task if isinstance(task, str) else task.__name__
+    name = task if isinstance(task, str) else getattr(task, "__name__", type(task).__name__)
     arguments = dumps((task, args, kwargs) if by_value else (args, kwargs)).data
     return ClaimedJob(
         seq=seq,
@@ -106,6 +106,10 @@ class Driver:
     def run(self, *jobs: ClaimedJob, timeout: float = 20.0) -> list[Ended]:
         """Run jobs to their ends; return those in the order of `jobs`."""
         self.give(*jobs)
+        return self.wait(*jobs, timeout=timeout)
+
+    def wait(self, *jobs: ClaimedJob, timeout: float = 20.0) -> list[Ended]:
+        """Wait for the ends of jobs that were given before; return those in the order of `jobs`."""
         wanted = {job.seq for job in jobs}
         self.until(lambda: wanted <= {ended.job.seq for ended in self.ended}, timeout)
         by_seq = {ended.job.seq: ended for ended in self.ended}

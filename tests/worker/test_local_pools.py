@@ -1,4 +1,4 @@
-"""The thread pool and the inline pool."""
+"""The thread pool and the inline pool; and what all pools have in common, with the others too."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -16,8 +16,10 @@ from pool_driver import Driver, FakeApp, descriptors, ends, failure_of, make_job
 
 from gigq.context import current_job
 from gigq.storage.leases import End
+from gigq.worker.pools.asyncio import AsyncPool
 from gigq.worker.pools.base import Pool
 from gigq.worker.pools.inline import InlinePool
+from gigq.worker.pools.process import ProcessPool
 from gigq.worker.pools.thread import ThreadPool
 
 release = threading.Event()
@@ -74,30 +76,45 @@ def threads() -> Iterator[Driver]:
     pool.stop()
 
 
-@pytest.fixture(params=["thread", "inline"])
+POOLS: dict[str, Callable[[], Pool]] = {
+    "thread": thread_pool,
+    "inline": lambda: InlinePool(APP, url=None),
+    "process": lambda: ProcessPool(APP, url=None, concurrency=2),
+    "async": lambda: AsyncPool(APP, url=None, concurrency=5, children=2),
+}
+
+
+@pytest.fixture
 def driver(request: pytest.FixtureRequest) -> Iterator[Driver]:
-    pool: Pool = thread_pool() if request.param == "thread" else InlinePool(APP, url=None)
+    pool = POOLS[request.param]()
     hello = pool.start()
     assert "add" in hello.tasks
     yield Driver(pool)
     pool.stop()
 
 
+of_all_pools = pytest.mark.parametrize("driver", POOLS, indirect=True)
+
+
+@of_all_pools
 def test_jobs_run_and_report(driver: Driver) -> None:
     all_ended = driver.run(*[make_job("add", n) for n in range(50)])
     assert [value_of(ended) for ended in all_ended] == list(range(1, 51))
     assert driver.pool.is_idle()
 
 
+@of_all_pools
 def test_coroutines_run_in_the_context_of_their_job(driver: Driver) -> None:
     job = make_job("who")
     assert value_of(driver.run_one(job)) == job.id
 
 
+@of_all_pools
 def test_functions_travel_with_their_jobs(driver: Driver) -> None:
     assert value_of(driver.run_one(make_job(lambda: 42, by_value=True))) == 42
 
 
+@of_all_pools
 def test_a_failure_ends_its_own_job_alone(driver: Driver) -> None:
     all_ended = driver.run(make_job("fail"), make_job("leave"), make_job("add", 1))
     assert ends(all_ended) == ["failed", "failed", "completed"]
@@ -105,6 +122,7 @@ def test_a_failure_ends_its_own_job_alone(driver: Driver) -> None:
     assert [ended.retryable for ended in all_ended] == [True, True, False]
 
 
+@of_all_pools
 def test_progress_is_told(driver: Driver) -> None:
     driver.run_one(make_job("report"))
     assert [(p.fraction, p.message) for p in driver.progress] == [(0.5, "half")]
@@ -128,6 +146,7 @@ def test_tasks_with_a_timeout_are_left_to_workers_that_can_stop_them(
     assert ("left to other workers" in caplog.text) is not soft
 
 
+@pytest.mark.parametrize("driver", ["thread", "inline"], indirect=True)
 def test_a_timeout_that_a_caller_gave_and_that_cannot_be_enforced_fails_the_job(driver: Driver) -> None:
     ended = driver.run_one(make_job("add", 1, timeout=5))
     assert ended.end is End.FAILED

@@ -272,7 +272,7 @@ def test_fault_32_a_task_that_no_worker_knows_waits_and_says_so(house: House) ->
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("pool", ["process", "thread", "inline"])
+@pytest.mark.parametrize("pool", ["process", "async", "thread", "inline"])
 def test_a_worker_in_the_submitters_process_runs_tasks_closures_and_outputs(tmp_path: Path, pool: str) -> None:
     app = App(tmp_path / "jobs.db")
     factor = 3
