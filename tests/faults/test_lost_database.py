@@ -7,6 +7,7 @@ import shutil
 import signal
 import sqlite3
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -49,6 +50,12 @@ def names(path: Path) -> set[str]:
         return {row.name for row in other.find()}
     finally:
         other.close()
+
+
+def look_now(storage: SqliteStorage) -> None:
+    """Let the next write look at the files: it does so at most 1,000 times a second, and at the log 10 times."""
+    handle = storage._database._handle()
+    handle.presence._check_at = handle.presence._log_at = 0.0
 
 
 def test_fault_17_a_deleted_database_is_noticed_and_not_made_again(storage: SqliteStorage, path: Path) -> None:
@@ -119,7 +126,7 @@ def test_fault_17_what_is_deleted_during_the_commit_is_not_acknowledged(storage:
 
 def test_fault_17_a_deleted_log_is_noticed_and_what_was_in_it_is_saved(storage: SqliteStorage, path: Path) -> None:
     path.with_name("jobs.db-wal").unlink()
-    storage._database._handle().presence._log_at = 0.0  # it is looked at 10 times a second
+    look_now(storage)
     for _ in range(2):
         with pytest.raises(DatabaseLost, match=r"jobs\.db-wal was deleted or replaced while .*, was in use"):
             storage.submit([new_job("second")])
@@ -229,6 +236,23 @@ def test_fault_17_a_path_that_cannot_be_looked_at_proves_nothing(
         return real(name, **options)
 
     monkeypatch.setattr(os, "stat", refuse)
-    storage._database._handle().presence._log_at = 0.0
+    look_now(storage)
     storage.submit([new_job("second")])
     assert len(storage.find()) == 2
+
+
+def test_fault_17_unsynced_writes_notice_it_within_a_millisecond(path: Path) -> None:
+    storage = SqliteStorage(path, durability="process")
+    storage.submit([new_job()])
+    path.unlink()
+    deleted_at = time.monotonic()
+
+    def submit_for_ever() -> None:
+        while True:
+            began = time.monotonic()
+            storage.submit([new_job()])
+            assert began - deleted_at < presence.CHECK_SECONDS  # what began later than that was refused
+
+    with pytest.raises(DatabaseLost):
+        submit_for_ever()
+    storage.close()

@@ -141,7 +141,7 @@ class Database:
         except sqlite3.Error as error:
             raise translated(error, self.path) from error
         # Before COMMIT: the frames of a lost file could end up in the log of the one that has taken its place.
-        handle.presence.check_all()
+        handle.presence.check_often()
         patience = _Patience(self._busy_seconds, self.path)
         while True:
             try:
