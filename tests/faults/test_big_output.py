@@ -20,6 +20,7 @@ pytestmark = pytest.mark.slow  # each starts a worker
 COMPLETED, FAILED = JobState.COMPLETED, JobState.FAILED
 
 BIG_BYTES = 100_000_000
+PASSING_BYTES = 20_000_000
 FLOOD_MIB = 512  # on each of the two
 
 
@@ -55,17 +56,20 @@ def test_fault_29_a_result_over_the_limit_is_a_typed_failure_and_never_reaches_t
     assert most_memory(worker.pid) < BIG_BYTES
 
 
-def test_fault_29_a_result_below_a_higher_limit_is_stored_while_the_worker_beats_on(workshop: Workshop) -> None:
+def test_fault_29_a_result_below_the_limit_is_stored_while_the_worker_beats_on(workshop: Workshop) -> None:
     hostile = workshop.load("hostile")
-    worker = workshop.work("hostile:app", "--result-limit", "200000000", concurrency=2)
+    worker = workshop.work("hostile:app", "--result-limit", str(2 * PASSING_BYTES), concurrency=2)
     before = workshop.queue.workers()[0].beat
     workshop.work("hostile:app", "--queues", "other", concurrency=1)  # watches the first one's beat
-    job = hostile.make_bytes.delay(BIG_BYTES)
+    job, refused = hostile.make_bytes.delay(PASSING_BYTES), hostile.make_bytes.delay(3 * PASSING_BYTES)
     beside = hostile.add.map(range(50))
     assert beside.get(30) == list(range(50))
-    assert len(job.get(30)) == BIG_BYTES
+    assert len(job.get(30)) == PASSING_BYTES
     assert attempts(job) == [COMPLETED]
-    assert most_memory(worker.pid) < 5 * BIG_BYTES  # the parts and the whole of one result, and SQLite's copy
+    with pytest.raises(JobFailed, match="ResultTooLarge"):
+        refused.get(30)
+    # The parts and the whole of one result, and SQLite's copy; and what a worker takes by itself.
+    assert most_memory(worker.pid) < 5 * PASSING_BYTES + 60_000_000
     check_beats(workshop, worker, before)
 
 
