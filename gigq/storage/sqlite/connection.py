@@ -141,7 +141,11 @@ class Database:
         except sqlite3.Error as error:
             raise translated(error, self.path) from error
         # Before COMMIT: the frames of a lost file could end up in the log of the one that has taken its place.
-        handle.presence.check_often()
+        # And each time where COMMIT syncs, so that what is refused is not found in a file that is put back.
+        if self._durability == "power":
+            handle.presence.check_all()
+        else:
+            handle.presence.check_often()
         patience = _Patience(self._busy_seconds, self.path)
         while True:
             try:
