@@ -259,6 +259,8 @@ def run_forked(control: socket.socket, parent_pid: int, source: TaskSource, sign
             signal.signal(sig, signal.SIG_IGN)
         os.setsid()  # a terminal's Ctrl-C is for the supervisor, which ends children when it wants to
         Forker(control, parent_pid, signer).serve(lambda: source)
+    except (BrokenPipeError, ConnectionResetError):  # the supervisor has gone
+        pass
     except BaseException:  # it must not go on in the program that it was forked from
         import traceback
 
@@ -294,7 +296,7 @@ def main() -> None:
 
     try:
         Forker(control, settings["parent"], signer).serve(load)
-    except BrokenPipeError:  # the supervisor has gone
+    except (BrokenPipeError, ConnectionResetError):  # the supervisor has gone
         pass
     finally:
         sys.stdout.flush()

@@ -294,3 +294,18 @@ def test_a_forker_that_dies_again_and_again_is_an_error(start_pool: StartPool) -
 
     with pytest.raises(WorkerError, match="the forker process died 6 times"):
         kill_forkers()
+
+
+def test_a_forker_whose_supervisor_dies_first_ends_without_a_word() -> None:
+    """A supervisor may be killed while it starts, or while it replaces a forker."""
+    code = """
+import os, socket
+from gigq import App
+from gigq.worker.forker import run_forked
+
+ours, theirs = socket.socketpair()
+ours.close()
+run_forked(theirs, os.getppid(), App("never-opened.db"), None)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
