@@ -9,17 +9,20 @@ import signal
 import sqlite3
 import subprocess
 import sys
-import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from processes import is_running, is_stopped, marked, state_of, until
+
 from gigq import Job, JobQueue, JobState
 from gigq.storage.sqlite.consistency import inconsistencies
 from gigq.storage.urls import sqlite_path
+
+__all__ = ["Worker", "Workshop", "attempts", "causes", "is_running", "state_of", "until"]
 
 APPS = Path(__file__).parent / "apps"
 MARK = "GIGQ_FAULTS_FOLDER"  # in the environment of all processes that a workshop starts, and of what they start
@@ -129,15 +132,7 @@ class Workshop:
 
     def processes(self) -> set[int]:
         """Return the running processes that were started here, at whatever distance."""
-        mark = f"{MARK}={self.folder}".encode()
-        found = set()
-        for entry in os.listdir("/proc"):
-            try:
-                if entry.isdigit() and mark in Path(f"/proc/{entry}/environ").read_bytes().split(b"\0"):
-                    found.add(int(entry))
-            except OSError:
-                continue
-        return {pid for pid in found if is_running(pid)}
+        return marked(MARK, str(self.folder))
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -151,7 +146,7 @@ class Workshop:
         """Stop a worker by SIGSTOP, at a moment when it does not hold the database's lock."""
         while True:
             worker.send_signal(signal.SIGSTOP)
-            until(lambda: state_of(worker.pid) == "T")
+            until(lambda: is_stopped(worker.pid))
             with closing(sqlite3.connect(self.path, isolation_level=None, timeout=0)) as other:
                 try:
                     other.execute("BEGIN IMMEDIATE")
@@ -194,28 +189,6 @@ class Workshop:
             ):
                 assert attempts <= max_attempts
                 assert successes[job_id] == (state == "COMPLETED")
-
-
-def is_running(pid: int) -> bool:
-    """Return whether a process still executes: a zombie does not."""
-    return state_of(pid) not in "ZX"
-
-
-def state_of(pid: int) -> str:
-    """Return the kernel's letter for what a process does; X: there is none."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except OSError:
-        return "X"
-
-
-def until(condition: Callable[[], object], seconds: float = 20.0) -> float:
-    """Wait until `condition` holds; return the seconds that it took."""
-    started = time.monotonic()
-    while not condition():
-        assert time.monotonic() - started < seconds, f"not within {seconds} s"
-        time.sleep(0.005)
-    return time.monotonic() - started
 
 
 def attempts(job: Job[Any]) -> list[JobState]:
