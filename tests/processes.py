@@ -29,6 +29,15 @@ def is_stopped(pid: int) -> bool:
         return True
 
 
+def catches(pid: int, number: int) -> bool:
+    """Return whether a process has a handler of its own for a signal."""
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    except OSError:
+        return False
+    return any(line.startswith("SigCgt:") and int(line.split()[1], 16) >> (number - 1) & 1 for line in lines)
+
+
 def marked(name: str, value: str) -> set[int]:
     """Return the running processes that have `name=value` in their environment."""
     mark = f"{name}={value}".encode()

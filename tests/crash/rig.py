@@ -20,7 +20,7 @@ from types import ModuleType, TracebackType
 from typing import Any, Final
 
 import invariants
-from processes import below, is_running, is_stopped, marked, state_of, until
+from processes import below, catches, is_running, is_stopped, marked, state_of, until
 
 from gigq import JobState
 
@@ -121,10 +121,12 @@ class Rig:
         return pid
 
     def await_worker(self, pid: int) -> None:
-        """Wait until a worker is registered and has its children, or has ended."""
+        """Wait until a worker is registered and would drain at a TERM, or has ended."""
 
         def is_ready() -> bool:
-            return any(row.pid == pid for row in self.queue.workers()) or not is_running(pid)
+            if not is_running(pid):
+                return True
+            return catches(pid, signal.SIGTERM) and any(row.pid == pid for row in self.queue.workers())
 
         until(is_ready, PATIENCE_SECONDS)
 

@@ -20,7 +20,7 @@ CALLS: Final = (
     "stat", "fstat", "newfstatat", "statx", "futex", "poll", "ppoll", "select", "pselect6", "epoll_create1",
     "epoll_ctl", "epoll_wait", "epoll_pwait", "socket", "socketpair", "bind", "connect", "sendto", "sendmsg",
     "recvfrom", "recvmsg", "pipe2", "eventfd2", "memfd_create", "clone", "clone3", "fork", "vfork", "wait4", "waitid",
-    "kill", "pidfd_open", "readlink", "readlinkat", "clock_nanosleep", "prctl", "setsid", "shutdown",
+    "kill", "pidfd_open", "rmdir", "clock_nanosleep", "prctl", "setsid", "shutdown",
 )  # fmt: skip
 
 _CALL: Final = re.compile(r"(\d+) +(\w+)\((.*)")
@@ -97,7 +97,9 @@ class Trace:
         phases: dict[str, str] = {}
         in_phase: Counter[tuple[str, str]] = Counter()  # by thread and call, since the phase began
         for thread, call, rest in self._calls():
-            if (mark := _MARK.search(rest)) is not None and call.startswith(("access", "faccessat", "readlink")):
+            if (mark := _MARK.search(rest)) is not None and call.startswith(
+                ("access", "faccessat", "rmdir", "unlinkat")
+            ):
                 phases[thread] = mark[1]
                 in_phase = Counter({key: count for key, count in in_phase.items() if key[0] != thread})
             in_phase[thread, call] += 1

@@ -26,7 +26,7 @@ from gigq.worker import peers, writer
 from gigq.worker.forker import _prctl, set_death_signal
 from gigq.worker.pools.process import ProcessPool
 
-mark, mark_storage = mill.mark, mill.mark_storage
+mark, mark_committed = mill.mark, mill.mark_committed
 
 PR_SET_PTRACER, ANY = 0x59616D61, -1  # prctl(2)
 
@@ -34,13 +34,7 @@ PR_SET_PTRACER, ANY = 0x59616D61, -1  # prctl(2)
 def mark_phases() -> None:
     """Have a worker show among its system calls what it is doing."""
 
-    def wrap(
-        owner: type,
-        name: str,
-        before: Callable[..., str],
-        after: Callable[..., str],
-        mark: Callable[[str], None] = mark,
-    ) -> None:
+    def wrap(owner: type, name: str, before: Callable[..., str], after: Callable[..., str]) -> None:
         function = getattr(owner, name)
 
         def marked(self: Any, *args: Any, **options: Any) -> Any:
@@ -66,18 +60,18 @@ def mark_phases() -> None:
         return say
 
     for name in ("finish", "rescue", "register", "unregister", "heartbeat", "workers", "unfinished"):
-        wrap(SqliteStorage, name, enter(name), lambda self: "storage idle", mark_storage)
+        wrap(SqliteStorage, name, enter(name), lambda self: "storage idle")
     write = Database.write
 
     def marked_write(self: Database, work: Callable[[Any], Any]) -> Any:
         def marked_work(db: Any) -> Any:
-            mark_storage(f"{verb}: statements")
+            mark(f"{verb}: statements")
             result = work(db)
-            mark_storage(f"{verb}: commit")
+            mark(f"{verb}: commit")
             return result
 
         result = write(self, marked_work)
-        mark_storage(f"{verb}: committed")
+        mark_committed(f"{verb}: committed")
         return result
 
     Database.write = marked_write  # type: ignore[method-assign]
