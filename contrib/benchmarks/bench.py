@@ -14,7 +14,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-import processes
+import process_tree
 from figures import Figure
 from scale import Scale
 from systems import REDIS, System
@@ -77,8 +77,8 @@ class Bench:
         for client in self._clients:
             client.close()
         for process in self._started:
-            processes.kill_tree(process)
-        processes.kill_marked(str(self.folder))
+            process_tree.kill_tree(process)
+        process_tree.kill_marked(str(self.folder))
 
     def environment(self) -> dict[str, str]:
         """Return what all processes of the measure get."""
@@ -90,13 +90,13 @@ class Bench:
         # Compiled once for all runs, as installed programs are: the time of a start is not that of the compiler.
         cache = {"PYTHONPYCACHEPREFIX": str(self._pycache)} if self._pycache else {"PYTHONDONTWRITEBYTECODE": "1"}
         redis = {"BENCH_REDIS": self._redis_url} if self._redis_url else {}
-        own = {"PYTHONPATH": str(SIDES), processes.MARK: str(self.folder)}
+        own = {"PYTHONPATH": str(SIDES), process_tree.MARK: str(self.folder)}
         return {**kept, **cache, **redis, **own, **self.system.environment}
 
     def start(self, command: Sequence[str], log: str = "worker.log", *, piped: bool = False) -> subprocess.Popen[bytes]:
         """Start a program in the measure's folder."""
-        with processes.uninterrupted():  # between the fork and the note of its id nothing may be raised
-            process = processes.start(command, self.folder, self.environment(), log, piped=piped)
+        with process_tree.uninterrupted():  # between the fork and the note of its id nothing may be raised
+            process = process_tree.start(command, self.folder, self.environment(), log, piped=piped)
             self._started.append(process)
         return process
 
@@ -107,7 +107,7 @@ class Bench:
 
     def client(self) -> Client:
         """Start a program that uses the system, see sides/client.py; return when it is ready."""
-        with processes.uninterrupted():
+        with process_tree.uninterrupted():
             client = Client(self)
             self._clients.append(client)
             self._started.append(client.process)
@@ -127,7 +127,7 @@ class Client:
         self._name = bench.system.title
         self._log = bench.folder / "client.log"
         command = [bench.python, "-c", "import client; client.main()", bench.system.side]
-        self.process = processes.start(command, bench.folder, bench.environment(), self._log.name, piped=True)
+        self.process = process_tree.start(command, bench.folder, bench.environment(), self._log.name, piped=True)
 
     def __call__(self, order: str, *arguments: Any) -> dict[str, Any]:
         """Give an order and return its answer."""

@@ -9,7 +9,7 @@ import subprocess
 import time
 from pathlib import Path
 
-import processes
+import process_tree
 
 START_SECONDS = 10.0
 PROGRAM = "redis-server"
@@ -47,7 +47,7 @@ class RedisServer:
             probe.bind(("127.0.0.1", 0))
             self.port = probe.getsockname()[1]
         command = [PROGRAM, "--port", str(self.port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
-        self._process = processes.start(command, self._folder, os.environ, "redis.log")
+        self._process = process_tree.start(command, self._folder, os.environ, "redis.log")
         deadline = time.monotonic() + START_SECONDS
         while True:
             try:
@@ -62,7 +62,7 @@ class RedisServer:
 
     def __exit__(self, *exception: object) -> None:
         if self._process is not None:
-            processes.kill_tree(self._process)
+            process_tree.kill_tree(self._process)
 
     def flush(self) -> None:
         """Delete everything."""

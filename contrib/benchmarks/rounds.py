@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import environments
-import processes
+import process_tree
 from bench import Bench, Measure, NotAvailable, time_limit
 from redis_server import RedisServer
 from scale import Scale
@@ -70,7 +70,7 @@ def measure_all(measures: Sequence[Measure], systems: Sequence[System], runner: 
     """Measure everything, `rounds` times."""
     results = Results()
     for number in range(rounds):
-        results.others.append(processes.busy_share(runner.scale.settle_seconds))
+        results.others.append(process_tree.busy_share(runner.scale.settle_seconds))
         if results.others[-1] > BUSY:
             print(f"This machine is busy ({results.others[-1]:.0%} of it): figures say little.", flush=True)
         found: dict[str, dict[str, float]] = {system.name: {} for system in systems}

@@ -109,7 +109,7 @@ def stubborn() -> Iterator[subprocess.Popen[bytes]]:
 def test_process_is_killed_with_all_that_it_started(
     stubborn: subprocess.Popen[bytes], load: Callable[[str], ModuleType]
 ) -> None:
-    processes = load("processes")
+    processes = load("process_tree")
     assert stubborn.stdout is not None
     stubborn.stdout.readline()
     both = processes.tree(stubborn.pid)
@@ -130,7 +130,7 @@ def test_process_whose_parent_has_died_is_killed_too(load: Callable[[str], Modul
         "while not os.path.exists('orphan') or not os.path.getsize('orphan'):\n"
         "    time.sleep(0.001)\n"
     )
-    processes = load("processes")
+    processes = load("process_tree")
     orphans: list[Any] = []
 
     def work(bench: Any) -> dict[str, float]:

@@ -163,7 +163,8 @@ def test_the_worker_process_keeps_the_key_when_its_forker_is_replaced(signed: Wo
     signed.work("vault:app", concurrency=1)
     _, forker, *_ = vault.look.delay().get(20)
     os.kill(forker, signal.SIGKILL)
-    _, other, at_import, *_ = vault.look.delay().get(20)
+    # The worker may hand it to a child that is dead already, before it knows.
+    _, other, at_import, *_ = vault.look.options(max_attempts=3).delay().get(20)
     assert (other != forker, at_import) == (True, KEY)
 
 

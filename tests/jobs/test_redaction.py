@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 
 import pytest
@@ -133,7 +132,6 @@ class Store:
 
 @pytest.fixture
 def store(tmp_path: Path) -> Store:
-    logging.getLogger("gigq.worker").setLevel(logging.CRITICAL)
     return Store(tmp_path)
 
 

@@ -7,7 +7,7 @@ import subprocess
 import time
 from typing import Any
 
-import processes
+import process_tree
 from bench import Bench, Measure, MeasureError
 from figures import Figure, Goal
 from gigq_side import make_app
@@ -33,9 +33,9 @@ def memory(bench: Bench) -> dict[str, float]:
         stats = app.queue.stats()
         done = stats[JobState.COMPLETED]
         while done >= next_sample and len(supervisor) < SAMPLES:
-            first, *others = processes.tree(worker.pid)
-            supervisor.append(processes.resident_bytes(first) / MEGABYTE)
-            children.append(max(processes.resident_bytes(other) for other in others) / MEGABYTE)
+            first, *others = process_tree.tree(worker.pid)
+            supervisor.append(process_tree.resident_bytes(first) / MEGABYTE)
+            children.append(max(process_tree.resident_bytes(other) for other in others) / MEGABYTE)
             next_sample += total // SAMPLES
         if fed < total and stats[JobState.PENDING] < 2 * FED_AT_ONCE:
             count = min(FED_AT_ONCE, total - fed)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import time
 
-import processes
+import process_tree
 from bench import Bench, Measure
 from figures import Figure, Goal
 
@@ -25,11 +25,11 @@ def backlog(bench: Bench) -> dict[str, float]:
     client = bench.client()
     worker = bench.worker()
     client("warm_up", bench.scale.warm_up_jobs)
-    stopped = processes.tree(worker.pid)
-    processes.send(stopped, signal.SIGSTOP)
+    stopped = process_tree.tree(worker.pid)
+    process_tree.send(stopped, signal.SIGSTOP)
     client("store", count)
     started = time.monotonic()
-    processes.send(stopped, signal.SIGCONT)
+    process_tree.send(stopped, signal.SIGCONT)
     ended = client("wait", bench.scale.warm_up_jobs + count)["ended"]
     return {"backlog": count / (ended - started)}
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-import processes
+import process_tree
 from bench import Bench, Measure
 from figures import Figure, Goal
 
@@ -15,10 +15,10 @@ def idle(bench: Bench) -> dict[str, float]:
     worker = bench.worker()
     client("warm_up", bench.scale.warm_up_jobs)
     time.sleep(bench.scale.settle_seconds)
-    before = {one: processes.cpu_seconds([one]) for one in processes.tree(worker.pid)}
+    before = {one: process_tree.cpu_seconds([one]) for one in process_tree.tree(worker.pid)}
     started = time.monotonic()
     time.sleep(bench.scale.idle_seconds)
-    spent = sum(processes.cpu_seconds([one]) - before.get(one, 0) for one in processes.tree(worker.pid))
+    spent = sum(process_tree.cpu_seconds([one]) - before.get(one, 0) for one in process_tree.tree(worker.pid))
     return {"idle": 100 * spent / (time.monotonic() - started)}
 
 
