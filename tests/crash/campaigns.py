@@ -83,6 +83,8 @@ def load(folder: Path, report: Report, *, seed: int, jobs: int) -> None:
                     report.kills += 1
                     workers = _kill_something(rig, draw, workers)
                 time.sleep(0.005)  # between two looks
+            for pid in workers:
+                rig.kill(pid)
             rig.drain()
             report.add(rig)
         except BaseException as error:
