@@ -7,6 +7,7 @@ thirds of the time (executions: 1.5 µs instead of 2.8), nearly all of it withou
 
 from __future__ import annotations
 
+import functools
 import sqlite3
 from collections.abc import Sequence
 from itertools import chain
@@ -19,11 +20,18 @@ def insert(db: sqlite3.Connection, into: str, rows: Sequence[tuple[Any, ...]]) -
     """Insert `rows`; `into` is the statement up to its VALUES."""
     if not rows:
         return
-    row = f"({', '.join('?' * len(rows[0]))})"
+    width = len(rows[0])
+    if len(rows) == 1:
+        db.execute(_statement(into, width, 1), rows[0])
+        return
     whole = len(rows) - len(rows) % ROWS
-    if whole:
-        statement = f"{into} VALUES {', '.join([row] * ROWS)}"
-        for start in range(0, whole, ROWS):
-            db.execute(statement, tuple(chain.from_iterable(rows[start : start + ROWS])))
+    for start in range(0, whole, ROWS):
+        db.execute(_statement(into, width, ROWS), tuple(chain.from_iterable(rows[start : start + ROWS])))
     if whole < len(rows):
-        db.executemany(f"{into} VALUES {row}", rows[whole:])
+        db.executemany(_statement(into, width, 1), rows[whole:])
+
+
+@functools.lru_cache(maxsize=64)
+def _statement(into: str, width: int, rows: int) -> str:
+    row = f"({', '.join('?' * width)})"
+    return f"{into} VALUES {', '.join([row] * rows)}"
