@@ -34,7 +34,7 @@ from gigq.worker.pools.base import Progress
 from gigq.worker.pools.crew import Death
 from gigq.worker.pools.deadlines import Deadlines
 from gigq.worker.pools.endings import StopReason
-from gigq.worker.pools.forked import READS_EACH, TO_THE_END, ForkedPool
+from gigq.worker.pools.forked import TO_THE_END, ForkedPool
 from gigq.worker.pools.limits import NO_LIMITS, Limits
 from gigq.worker.pools.loop_children import BEAT_NS, BLOCKED_NS, LoopChild, LoopStop
 from gigq.worker.pools.sharing import AHEAD_NS
@@ -242,26 +242,10 @@ class AsyncPool(ForkedPool[LoopChild]):
         if must_signal:
             self._crew.signal(child, SOFT_SIGNAL)
 
-    def cancel(self, jobs: Sequence[tuple[int, int]]) -> None:
-        """Stop jobs by (seq, claims); see `Pool.cancel`."""
-        leases = set(jobs)
-        for child in self._children:
-            if not child.matching(leases):
-                continue
-            self._collect(child, READS_EACH)
-            self._take_back(child)
-            now = time.monotonic_ns()
-            for token in child.matching(leases):
-                child.stops.setdefault(token, LoopStop(StopReason.CANCEL, now))
-        self._events += [endings.unstarted(job) for job in self._held if (job.seq, job.claims) in leases]
-        self._held = [job for job in self._held if (job.seq, job.claims) not in leases]
-        self._hand_out_held()
+    def _cancel_started(self, child: LoopChild, tokens: list[int]) -> None:
+        now = time.monotonic_ns()
+        for token in tokens:
+            child.stops.setdefault(token, LoopStop(StopReason.CANCEL, now))
 
-    def kill(self) -> None:
-        """Kill the children that run jobs. What has not started stays in the pool until `recall` or `give`."""
-        self._is_handing_out = False
-        for child in self._children:
-            self._take_back(child)
-            if child.ahead:
-                child.end_reason = StopReason.RELEASE  # of those that were not being stopped anyway
-                self._crew.kill(child)
+    def _note_release(self, child: LoopChild) -> None:
+        child.end_reason = StopReason.RELEASE  # of those that were not being stopped anyway

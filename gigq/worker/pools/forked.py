@@ -12,7 +12,7 @@ from typing import Final, Generic
 
 from gigq.signing import Signer
 from gigq.storage.leases import ClaimedJob, End
-from gigq.worker.pools import channel
+from gigq.worker.pools import channel, endings
 from gigq.worker.pools.base import Ended, Hello, PoolEvent
 from gigq.worker.pools.crew import C, Crew, Death
 from gigq.worker.pools.deaths import OutOfMemoryCounter, cause_of_death
@@ -257,3 +257,35 @@ class ForkedPool(ABC, Generic[C]):
         self._take_back(child)
         self._stall_ns = min(self._stall_ns * 2, int(STALL_LONGEST_SECONDS * _NS))  # patience helps slow machines
         self._crew.kill(child)
+
+    # -- stopping jobs
+
+    def cancel(self, jobs: Sequence[tuple[int, int]]) -> None:
+        """Stop jobs by (seq, claims); see `Pool.cancel`."""
+        leases = set(jobs)
+        for child in self._children:
+            if not child.matching(leases):
+                continue
+            self._collect(child, READS_EACH)
+            self._take_back(child)
+            self._cancel_started(child, child.matching(leases))
+        self._events += [endings.unstarted(job) for job in self._held if (job.seq, job.claims) in leases]
+        self._held = [job for job in self._held if (job.seq, job.claims) not in leases]
+        self._hand_out_held()
+
+    @abstractmethod
+    def _cancel_started(self, child: C, tokens: list[int]) -> None:
+        """Stop the jobs of these tokens, which the child has read and not reported."""
+
+    def kill(self) -> None:
+        """Kill the children that run jobs. What has not started stays in the pool until `recall` or `give`."""
+        self._is_handing_out = False
+        for child in self._children:
+            self._take_back(child)
+            if child.ahead:
+                self._note_release(child)
+                self._crew.kill(child)
+
+    @abstractmethod
+    def _note_release(self, child: C) -> None:
+        """Note that the jobs of a child which is about to be killed end with their worker."""

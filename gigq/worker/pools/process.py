@@ -15,7 +15,7 @@ from gigq.worker.pools.base import Progress
 from gigq.worker.pools.children import ProcessChild
 from gigq.worker.pools.crew import Death
 from gigq.worker.pools.endings import Stop, StopReason
-from gigq.worker.pools.forked import READS_EACH, TO_THE_END, ForkedPool
+from gigq.worker.pools.forked import TO_THE_END, ForkedPool
 from gigq.worker.pools.limits import NO_LIMITS, Limits
 from gigq.worker.source import ModuleTarget, Preparation, TaskSource
 
@@ -193,31 +193,15 @@ class ProcessPool(ForkedPool[ProcessChild]):
 
     # -- stopping jobs
 
-    def cancel(self, jobs: Sequence[tuple[int, int]]) -> None:
-        """Stop jobs by (seq, claims); see `Pool.cancel`."""
-        leases = set(jobs)
-        for child in self._children:
-            if not child.matching(leases):
-                continue
-            self._collect(child, READS_EACH)
-            self._take_back(child)
-            # The last of what is left may run. Those before it have ended, and their outcomes are on the way.
-            for token in child.matching(leases):
-                if token == child.last and child.stop_reason(token) is None:
-                    self._stop_job(child, Stop(token, StopReason.CANCEL, time.monotonic_ns()))
-        self._events += [endings.unstarted(job) for job in self._held if (job.seq, job.claims) in leases]
-        self._held = [job for job in self._held if (job.seq, job.claims) not in leases]
-        self._hand_out_held()
+    def _cancel_started(self, child: ProcessChild, tokens: list[int]) -> None:
+        # The last of what is left may run. Those before it have ended, and their outcomes are on the way.
+        for token in tokens:
+            if token == child.last and child.stop_reason(token) is None:
+                self._stop_job(child, Stop(token, StopReason.CANCEL, time.monotonic_ns()))
 
-    def kill(self) -> None:
-        """Kill the children that run jobs. What has not started stays in the pool until `recall` or `give`."""
-        self._is_handing_out = False
-        for child in self._children:
-            self._take_back(child)
-            if child.ahead:
-                if child.stop_reason(child.last) is None:  # a job that was being stopped ends for that reason
-                    child.stop = Stop(child.last, StopReason.RELEASE, time.monotonic_ns())
-                self._crew.kill(child)
+    def _note_release(self, child: ProcessChild) -> None:
+        if child.stop_reason(child.last) is None:  # a job that was being stopped ends for that reason
+            child.stop = Stop(child.last, StopReason.RELEASE, time.monotonic_ns())
 
     def _stop_job(self, child: ProcessChild, stop: Stop) -> None:
         # In this order: once the job has ended, its child must find no token, because it is replaced.
